@@ -102,12 +102,12 @@ def _denoiser():
     device = oidn.Device(oidn.DeviceType.CPU); device.num_threads = 1
     return functools.partial(oidn.denoise,hdr=True,device=device)
 def _linear(s, size, spp, aux=2):
-    "Linear light (size, size, 3), coverage, and the pixels that are all plug"
+    "Linear light (size, size, 3), coverage, and the pixels to expose by: the plug without its last part, the contacts mostly"
     sc,plug = _build(s,size); seed = s['env_seed']
     img = _render(sc,dict(type='path',max_depth=5,hide_emitters=s['float']),spp,seed)
     aov = _render(sc,dict(type='aov',aovs='a:albedo,n:sh_normal,i:shape_index'),aux,seed+1)
     alb,nrm = np.ascontiguousarray(np.clip(aov[...,-7:-4],0,1)),np.ascontiguousarray(aov[...,-4:-1])
-    on = np.isin(aov[...,-1],plug)&(img[...,3]>.99)    # an empty pixel has shape 0 too
+    on = np.isin(aov[...,-1],plug)&(img[...,3]>.99)    # mitsuba counts shapes from 1; 0 is empty space
     out = _denoiser()(np.ascontiguousarray(img[...,:3]),alb,nrm)
     alpha = img[...,3] if s['float'] else np.ones((size,size),np.float32)
     return np.maximum(out,0),np.clip(alpha,0,1),on
@@ -119,9 +119,9 @@ def render_mask(
     spp:int=4,      # Samples a pixel
 )->np.ndarray:      # (size, size), 0 to 1
     "Share of each pixel that shows the plug itself, without its overmold. Raises `CableError` without the render extra."
-    sc,plug = _build(s,size); acc = np.zeros((size,size),np.float32)
+    sc,plug = _build(s,size); acc = np.zeros((size,size),np.float32) # mitsuba counts shapes from 1; 0 is empty space
     for k in range(spp):
-        q = _render(sc,dict(type='aov',aovs='z:depth,i:shape_index'),1,k); acc += np.isin(np.round(q[...,-1]),plug)&(q[...,-2]>0)
+        acc += np.isin(_render(sc,dict(type='aov',aovs='i:shape_index'),1,k)[...,-1]-1,plug)
     return acc/spp
 
 # %% ../nbs/11_render.ipynb #5474c580
@@ -164,7 +164,7 @@ def _shaken(im, length, angle):
 def develop(
     lin,     # (n, n, 3) linear light
     alpha,   # (n, n) coverage, 1 where there is a floor
-    on,      # (n, n) True where all of the pixel is plug
+    on,      # (n, n) True where the exposure is measured: on the plug
     s:dict,  # The scene, for its `camera` and `background`
 )->Image.Image: # RGB
     "The photo a camera makes of linear light"
