@@ -28,9 +28,10 @@ def _said(e:OSError, path:Path)->CableError:
     return CableError(f"cannot write '{path}' ({e.strerror or e}); free some space there or choose a folder you may write to")
 
 # %% ../nbs/15_workspace.ipynb #20081f9c
-def _sync(path:Path)->None:
-    "Ask the disk to keep `path`, a file or every file of a folder, before its rename"
+def _settle(path:Path, mode:int)->None:
+    "Before the rename: `path`, a file or every file of a folder, readable as `mode` says and kept by the disk"
     for p in ([path] if path.is_file() else [p for p in path.rglob('*') if p.is_file()]):
+        p.chmod(mode)
         with p.open('rb+') as f: os.fsync(f.fileno())
 
 # %% ../nbs/15_workspace.ipynb #92116e0e
@@ -45,9 +46,10 @@ def atomic_path(
         hold = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     except OSError as e: raise _said(e, path) from e
     try:
+        (hold/'.mode').touch() # some writers make files for their owner alone; a plain file shows what is usual here
         tmp = hold/path.name
         yield tmp
-        _sync(tmp)
+        _settle(tmp, (hold/'.mode').stat().st_mode & 0o777)
         if path.is_dir(): os.replace(path, hold/'.old')
         os.replace(tmp, path)
     except OSError as e: raise _said(e, path) from e

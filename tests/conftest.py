@@ -1,0 +1,50 @@
+"Shared by all tests: a throw-away workspace, small folders of photos, and where the real photos lie if they are there."
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parents[1]
+shared = root.parent/'shared'
+
+
+@pytest.fixture(scope='session', autouse=True)
+def home(tmp_path_factory):
+    "The workspace of this test session; `CABLES_HOME` where the caller set one"
+    if not os.environ.get('CABLES_HOME'): os.environ['CABLES_HOME'] = str(tmp_path_factory.mktemp('home'))
+    return Path(os.environ['CABLES_HOME'])
+
+
+@pytest.fixture(scope='session')
+def embedded(home):
+    "Folder with the embedded photos, unpacked"
+    from cable_classifier.data import get_data
+    return get_data()
+
+
+@pytest.fixture
+def photos(embedded, tmp_path):
+    "A folder of 24 photos of each class, whole cables, to train on or to spoil"
+    out = tmp_path/'photos'
+    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
+        (out/d.name).mkdir(parents=True)
+        for f in sorted(d.iterdir())[:24]: shutil.copy(f, out/d.name)
+    return out
+
+
+@pytest.fixture(scope='session')
+def real_photos():
+    "Folder of real photos, for tests only"
+    if not (shared/'real_photos').is_dir(): pytest.skip('no real photos beside this checkout')
+    return shared/'real_photos'
+
+
+@pytest.fixture
+def cables():
+    "Run the command line in a process of its own: `cables('run', '--data', ...)` gives exit code and what it printed"
+    def run(*args, **kwargs):
+        return subprocess.run([sys.executable, '-c', 'from cable_classifier.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=900, **kwargs)
+    return run

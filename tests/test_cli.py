@@ -1,0 +1,110 @@
+"What a user types, and what they get for it."
+import json
+import shutil
+import sys
+
+import pytest
+
+
+def refused(r, *words):
+    "One sentence on stderr, exit code 2, no traceback"
+    assert r.returncode == 2, r.stderr
+    assert 'Traceback' not in r.stderr
+    line = [l for l in r.stderr.splitlines() if l.startswith('cables: ')]
+    assert len(line) == 1, r.stderr
+    for w in words: assert str(w) in line[0]
+    return line[0]
+
+
+def test_help_is_quick_and_light(cables):
+    "No heavy import stands between a user and the help"
+    r = cables('--help')
+    assert r.returncode == 0 and all(v in r.stdout for v in ('run', 'predict', 'render'))
+    for verb in ('run', 'predict', 'render'): assert cables(verb, '--help').returncode == 0
+
+
+@pytest.mark.parametrize('spoil,words', [
+    (lambda p: shutil.rmtree(p), ('no folder',)),
+    (lambda p: [shutil.rmtree(d) for d in p.iterdir()], ('no photos', 'one folder per class')),
+    (lambda p: [shutil.rmtree(p/c) for c in ('usb_c', 'micro_usb')], ('one class only', 'lightning')),
+    (lambda p: [f.unlink() for f in sorted((p/'usb_c').iterdir())[1:]], ("'usb_c'", 'has 1 photo')),
+    (lambda p: [f.write_bytes(b'not a photo') for f in p.rglob('*.jpg')], ('none of the 72 photos', 'opens')),
+], ids=['missing', 'empty', 'one class', 'one photo', 'none decodes'])
+def test_bad_data_folder(cables, photos, tmp_path, spoil, words):
+    "A data folder that cannot be trained on: one sentence, exit code 2, nothing written"
+    spoil(photos)
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out'), *words)
+    assert not (tmp_path/'out').exists()
+
+
+def test_a_file_where_a_folder_should_be(cables, photos, tmp_path):
+    refused(cables('run', '--data', next(photos.rglob('*.jpg')), '--out', tmp_path/'out'))
+    assert not (tmp_path/'out').exists()
+
+
+def test_weights_that_cannot_be_had(cables, photos, tmp_path):
+    "No network and no cache: says where the file is expected, and what works offline"
+    env = dict(CABLES_HOME=str(tmp_path/'home'), TORCH_HOME=str(tmp_path/'torch'), HOME=str(tmp_path), PATH='', https_proxy='http://127.0.0.1:9', http_proxy='http://127.0.0.1:9')
+    line = refused(cables('run', '--data', photos, '--out', tmp_path/'out', '--weights', 'imagenet', env=env), tmp_path/'torch', 'starter', 'offline')
+    assert 'resnet18' in line and not (tmp_path/'out').exists()
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out', '--arch', 'resnet99'), 'resnet99')
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out', '--arch', 'resnet34'), 'resnet34', 'imagenet')
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out', '--weights', tmp_path/'no.safetensors'), 'no.safetensors')
+    assert not (tmp_path/'out').exists()
+
+
+def test_out_that_cannot_be_written(cables, photos, tmp_path):
+    (tmp_path/'file').write_text('in the way')
+    refused(cables('run', '--data', photos, '--out', tmp_path/'file'/'out'))
+
+
+def test_run_and_predict(cables, photos, tmp_path):
+    "One bad photo is named and left out; the run writes what the design says; the model folder predicts"
+    (photos/'usb_c'/'cut.jpg').write_bytes(next((photos/'usb_c').iterdir()).read_bytes()[:2000])
+    out = tmp_path/'out'
+    r = cables('run', '--data', photos, '--out', out, '--groups', r'^(.+)_\d+\.jpg$', '--epochs', '1', '--finetune-epochs', '1')
+    assert r.returncode == 0, r.stderr
+    assert 'cut.jpg' in r.stdout and 'only 72 photos' in r.stdout
+    m = json.loads((out/'metrics.json').read_text())
+    assert m['vocab'] == ['lightning', 'micro_usb', 'usb_c'] and [s['name'] for s in m['stages']] == ['stage-1', 'stage-2']
+    low, high = m['test']['error_rate_ci95']
+    assert low <= m['test']['error_rate'] <= high and m['n_train'] + m['n_valid'] + m['n_test'] == 72
+    assert {p.name for p in (out/'model').iterdir()} == {'model.safetensors', 'model.json', 'model.onnx'}
+    report = (out/'report.html').read_text()
+    assert report.count('<img alt=') == 4 and '</html>' in report
+
+    r = cables('predict', out/'model', photos, '--json')
+    rows = [json.loads(l) for l in r.stdout.splitlines()]
+    assert r.returncode == 1 and len(rows) == 73, 'one bad file fails, the rest go on'
+    bad = [x for x in rows if x['error']]
+    assert len(bad) == 1 and 'cut.jpg' in bad[0]['path']
+    assert all(list(x) == ['path', 'label', 'confidence', 'probs', 'none_of_these', 'error'] for x in rows)
+    good = next((photos/'usb_c').glob('usb_c*.jpg'))
+    r = cables('predict', out/'model', good)
+    assert r.returncode == 0 and len(r.stdout.splitlines()) == 1 and str(good) in r.stdout
+    refused(cables('predict', tmp_path/'nowhere', good))
+
+
+def test_real_photos(cables, real_photos, tmp_path):
+    "85 real photos in four classes: finishes, says how few they are, gives the interval"
+    r = cables('run', '--data', real_photos, '--groups', real_photos/'SOURCES.csv', '--out', tmp_path/'out', '--epochs', '1', '--finetune-epochs', '1')
+    assert r.returncode == 0, r.stderr
+    assert 'only 85 photos' in r.stdout
+    m = json.loads((tmp_path/'out'/'metrics.json').read_text())
+    assert len(m['vocab']) == 4 and m['test']['error_rate_ci95'][0] <= m['test']['error_rate']
+
+
+def test_interrupted(photos, tmp_path):
+    "Ctrl-C in mid-run leaves no half-written result under its final name"
+    import signal
+    import subprocess
+    import time
+    out = tmp_path/'out'
+    p = subprocess.Popen([sys.executable, '-c', 'from cable_classifier.cli import main; main()', 'run', '--data', str(photos), '--out', str(out), '--epochs', '50'],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.readline()
+    time.sleep(20)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and 'interrupted' in err and 'Traceback' not in err
+    assert not (out/'metrics.json').exists() and not (out/'model').exists()

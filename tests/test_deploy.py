@@ -1,0 +1,487 @@
+"A model folder from a stranger: refused with a sentence if anything about it is odd, and never executed."
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cable_classifier import deploy
+from cable_classifier.deploy import export_model, file_digest, load_model, predict_photos, preprocess
+from cable_classifier.workspace import CableError
+from conftest import root as project
+
+
+def noise(w, h, seed=0): return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Sixteen pictures in two classes, of odd sizes"
+    root = tmp_path_factory.mktemp('photos')
+    for i in range(16):
+        f = root/'plugs'/('usb_c' if i % 2 else 'lightning')/f'{i:02d}.png'
+        f.parent.mkdir(parents=True, exist_ok=True)
+        noise(40+13*i, 230-11*i, i).save(f)
+    return root/'plugs'
+
+
+def tiny_dls(photos, item_tfms=None, batch_tfms=None):
+    from fastai.vision.all import ImageDataLoaders, Normalize, Resize, imagenet_stats
+    return ImageDataLoaders.from_folder(photos, valid_pct=0.5, seed=1, bs=4, num_workers=0, item_tfms=item_tfms or Resize(32),
+                                        batch_tfms=[Normalize.from_stats(*imagenet_stats)] if batch_tfms is None else batch_tfms)
+
+
+@pytest.fixture(scope='module')
+def learn(photos):
+    "A network of three layers, so that a folder takes kilobytes and milliseconds"
+    import torch
+    from fastai.vision.all import CrossEntropyLossFlat, Learner, nn
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    return Learner(tiny_dls(photos), net, loss_func=CrossEntropyLossFlat())
+
+
+@pytest.fixture(scope='module')
+def exported(learn, tmp_path_factory):
+    return export_model(learn, tmp_path_factory.mktemp('exported')/'model', arch='tiny', data_digest='0'*64)
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    "A copy of a good model folder, to be spoilt"
+    return Path(shutil.copytree(exported, tmp_path/'model'))
+
+
+# ---- ways to spoil a folder
+
+marker = 'executed'
+
+
+class Bomb:
+    "Unpickled, it leaves a file behind"
+    def __init__(self, path): self.path = str(path)
+    def __reduce__(self): return Path.touch, (Path(self.path),)
+
+
+def bomb(folder): return pickle.dumps(Bomb(folder.parent/marker))
+def about(folder): return json.loads((folder/'model.json').read_text())
+def write(folder, about): (folder/'model.json').write_text(json.dumps(about))
+def edit(**kw): return lambda folder: write(folder, about(folder) | kw)
+def put(name, data): return lambda folder: (folder/name).write_bytes(data(folder) if callable(data) else data)
+
+
+def reseal(folder):
+    "What a stranger does who knows about digests: make them fit"
+    write(folder, about(folder) | dict(digests={n: file_digest(folder/n) for n in ('model.safetensors', 'model.onnx')}))
+
+
+def resealed(spoil):
+    def f(folder):
+        spoil(folder)
+        reseal(folder)
+    return f
+
+
+def without(key):
+    def f(folder):
+        a = about(folder)
+        del a[key]
+        write(folder, a)
+    return f
+
+
+def flip(name, where):
+    "One bit of the file `name` turned, at the share `where` of its length"
+    def f(folder):
+        data = bytearray((folder/name).read_bytes())
+        data[int(where*(len(data)-1))] ^= 4
+        (folder/name).write_bytes(data)
+    return f
+
+
+def cut(name, share): return lambda folder: (folder/name).write_bytes((folder/name).read_bytes()[:int(share*(folder/name).stat().st_size)])
+
+
+def link(name):
+    def f(folder):
+        (folder/name).rename(folder/'elsewhere')
+        (folder/name).symlink_to('elsewhere')
+    return f
+
+
+def swap(folder):
+    a, b = folder/'model.safetensors', folder/'model.onnx'
+    data = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(data)
+
+
+def other_weights(folder):
+    "Good weights of the same shapes, with the description copied into them: of another export"
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+    f = folder/'model.safetensors'
+    with safe_open(f, framework='numpy') as s: notes = s.metadata()
+    save_file({k: np.asarray(v+1) for k, v in load_file(f).items()}, f, metadata=notes)
+
+
+def weights(state, notes=True):
+    def f(folder):
+        from safetensors import safe_open
+        from safetensors.numpy import save_file
+        with safe_open(folder/'model.safetensors', framework='numpy') as s: said = s.metadata()
+        save_file(state, folder/'model.safetensors', metadata=said if notes else None)
+    return f
+
+
+def graph(change):
+    "The ONNX file changed by `change(proto)`, digests made to fit: only a look inside can tell"
+    def f(folder):
+        import onnx
+        p = onnx.load_model_from_string((folder/'model.onnx').read_bytes())
+        change(p)
+        (folder/'model.onnx').write_bytes(p.SerializeToString())
+        reseal(folder)
+    return f
+
+
+def external(p, path='/etc/passwd'):
+    t = p.graph.initializer[0]
+    t.ClearField('raw_data')
+    t.data_location = 1
+    t.external_data.add(key='location', value=path)
+
+
+def external_attribute(p):
+    import onnx
+    t = onnx.helper.make_tensor('t', 1, [1], [0.])
+    external_data = t.external_data.add()
+    external_data.key, external_data.value = 'location', '../../secret'
+    n = onnx.helper.make_node('Constant', [], ['unused'])
+    n.attribute.add(name='value', type=4).t.CopyFrom(t)
+    p.graph.node.insert(0, n)
+
+
+def loop(p):
+    import onnx
+    h = onnx.helper
+    cond = h.make_tensor_value_info('c', 9, [])
+    body = h.make_graph([h.make_node('Identity', ['c'], ['d'])], 'body', [h.make_tensor_value_info('i', 7, []), cond], [h.make_tensor_value_info('d', 9, [])])
+    p.graph.initializer.append(h.make_tensor('yes', 9, [], [True]))
+    p.graph.node.insert(0, h.make_node('Loop', ['', 'yes'], [], body=body))
+
+
+def function(p):
+    import onnx
+    p.functions.append(onnx.helper.make_function('own', 'F', ['x'], ['y'], [onnx.helper.make_node('Relu', ['x'], ['y'])], [onnx.helper.make_opsetid('', 20)]))
+
+
+def domain(p): p.graph.node[0].domain = 'com.microsoft'
+
+
+def custom_op(p):
+    p.graph.node[0].domain, p.graph.node[0].op_type = 'com.evil', 'Run'
+    p.opset_import.add(domain='com.evil', version=1)
+
+
+def rename_input(p):
+    for n in p.graph.node: n.input[:] = ['x' if i == 'photos' else i for i in n.input]
+    p.graph.input[0].name = 'x'
+
+
+def second_input(p): p.graph.input.add().CopyFrom(p.graph.input[0]); p.graph.input[1].name = 'more'
+def second_output(p): p.graph.output.add().CopyFrom(p.graph.output[0]); p.graph.output[1].name = p.graph.node[0].output[0]
+def fixed_batch(p): p.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+def other_size(p): p.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+def no_notes(p): p.ClearField('metadata_props')
+def unknown_op(p): p.graph.node[0].op_type = 'Format'
+def dangling(p): p.graph.node[1].input[0] = 'nothing'
+def no_graph(p): p.ClearField('graph')
+def future_opset(p): p.opset_import[0].version = 999
+
+
+def wire(data):
+    "A field of a kind no protobuf has, after a good file"
+    return lambda folder: (folder/'model.onnx').write_bytes((folder/'model.onnx').read_bytes() + data)
+
+
+deep = b'[' * 100_000
+spoils = dict(
+    # files
+    empty_folder=lambda f: [p.unlink() for p in f.iterdir()],
+    no_json=lambda f: (f/'model.json').unlink(),
+    no_weights=lambda f: (f/'model.safetensors').unlink(),
+    no_graph_file=lambda f: (f/'model.onnx').unlink(),
+    a_file_instead=lambda f: (shutil.rmtree(f), f.write_text('model')),
+    weights_a_folder=lambda f: ((f/'model.safetensors').unlink(), (f/'model.safetensors').mkdir()),
+    json_a_folder=lambda f: ((f/'model.json').unlink(), (f/'model.json').mkdir()),
+    linked_weights=link('model.safetensors'), linked_graph=link('model.onnx'), linked_json=link('model.json'),
+    endless_weights=lambda f: ((f/'model.safetensors').unlink(), (f/'model.safetensors').symlink_to('/dev/zero')),
+    pipe_for_json=lambda f: ((f/'model.json').unlink(), os.mkfifo(f/'model.json')),
+    pipe_for_graph=lambda f: ((f/'model.onnx').unlink(), os.mkfifo(f/'model.onnx')),
+    swapped=swap, swapped_resealed=resealed(swap),
+    # bits and lengths
+    **{f'bit_{n.split(".")[1]}_{w}': flip(n, w) for n in ('model.safetensors', 'model.onnx', 'model.json') for w in (0, .1, .5, 1)},
+    **{f'cut_{n.split(".")[1]}_{s}': cut(n, s) for n in ('model.safetensors', 'model.onnx', 'model.json') for s in (0, .3, .97)},
+    **{f'cut_{n.split(".")[1]}_{s}_resealed': resealed(cut(n, s)) for n in ('model.safetensors', 'model.onnx') for s in (0, .3, .97)},
+    longer_graph=wire(b'\x00'), longer_weights=put('model.safetensors', lambda f: (f/'model.safetensors').read_bytes()+b'\x00'),
+    longer_weights_resealed=resealed(put('model.safetensors', lambda f: (f/'model.safetensors').read_bytes()+b'\x00')),
+    # pickles under other names
+    pickle_json=put('model.json', bomb), pickle_weights=put('model.safetensors', bomb), pickle_graph=put('model.onnx', bomb),
+    pickle_weights_resealed=resealed(put('model.safetensors', bomb)), pickle_graph_resealed=resealed(put('model.onnx', bomb)),
+    # JSON that is none, or too much
+    binary_json=put('model.json', bytes(range(256))), utf16_json=put('model.json', '{}'.encode('utf-16')), list_json=put('model.json', b'[]'), null_json=put('model.json', b'null'),
+    deep_json=put('model.json', deep), large_json=put('model.json', lambda f: (f/'model.json').read_bytes() + b' '*deploy.max_json),
+    long_number=put('model.json', b'{"format":' + b'1'*100_000 + b'}'), twins=put('model.json', lambda f: b'{"format":1,' + (f/'model.json').read_bytes().lstrip()[1:]),
+    two_objects=put('model.json', lambda f: (f/'model.json').read_bytes()*2), nan=put('model.json', lambda f: (f/'model.json').read_bytes().replace(b'"temperature": 1.0', b'"temperature": NaN')),
+    infinite=put('model.json', lambda f: (f/'model.json').read_bytes().replace(b'"temperature": 1.0', b'"temperature": 1e999')),
+    python=put('model.json', b"__import__('os').system('touch executed')"),
+    # wrong fields
+    **{f'without_{k}': without(k) for k in ('format', 'vocab', 'size', 'mean', 'digests', 'versions')},
+    unknown_field=edit(run='rm -rf'), file_names=edit(files=['../../etc/passwd']), newer=edit(format=2), older=edit(format=0), format_true=edit(format=True), format_word=edit(format='1'),
+    vocab_turned=edit(vocab=['usb_c', 'lightning']), vocab_renamed=edit(vocab=['micro_usb', 'usb_c']), vocab_short=edit(vocab=['usb_c']), vocab_long=edit(vocab=['a', 'b', 'c']),
+    vocab_twice=edit(vocab=['usb_c', 'usb_c']), vocab_word=edit(vocab='ab'), vocab_numbers=edit(vocab=[0, 1]), vocab_none=edit(vocab=None), vocab_nested=edit(vocab=[['a'], ['b']]),
+    vocab_path=edit(vocab=['lightning', '../../usb_c']), vocab_dots=edit(vocab=['lightning', '..']), vocab_windows=edit(vocab=['lightning', 'C:\\usb_c']),
+    vocab_escape=edit(vocab=['lightning', '\x1b[2Jusb_c']), vocab_bidi=edit(vocab=['lightning', '\u202eusb_c']), vocab_half=edit(vocab=['lightning', '\ud800']),
+    vocab_newline=edit(vocab=['lightning', 'usb_c\n']), vocab_empty=edit(vocab=['lightning', '']), vocab_endless=edit(vocab=['lightning', 'x'*10_000]),
+    size_zero=edit(size=0), size_minus=edit(size=-32), size_huge=edit(size=10**9), size_word=edit(size='32'), size_part=edit(size=32.5), size_true=edit(size=True), size_other=edit(size=64),
+    mean_short=edit(mean=[.5]), mean_words=edit(mean=['a']*3), mean_far=edit(mean=[1e30]*3), mean_other=edit(mean=[.1, .2, .3]), std_zero=edit(std=[0, 0, 0]), std_minus=edit(std=[-1, 1, 1]),
+    temperature_zero=edit(temperature=0), temperature_word=edit(temperature='hot'), temperature_other=edit(temperature=2.), threshold_two=edit(threshold=2), threshold_word=edit(threshold='x'), threshold_other=edit(threshold=.5),
+    arch_other=edit(arch='resnet50'), arch_number=edit(arch=1), n_params_other=edit(n_params=7), n_params_huge=edit(n_params=10**11), data_other=edit(data_digest='1'*64), data_word=edit(data_digest='x'),
+    versions_list=edit(versions=[]), versions_nested=edit(versions=dict(a=dict())), versions_other=edit(versions=dict(torch='0')),
+    digests_list=edit(digests=[]), digests_empty=edit(digests={}), digests_words=edit(digests={'model.safetensors': 'x', 'model.onnx': 'y'}), digests_zero=edit(digests={'model.safetensors': '0'*64, 'model.onnx': '0'*64}),
+    digests_path=lambda f: write(f, about(f) | dict(digests={'../model.onnx': '0'*64} | about(f)['digests'])),
+    digests_absolute=edit(digests={'/etc/passwd': '0'*64, 'model.onnx': '0'*64}),
+    digests_capitals=lambda f: write(f, about(f) | dict(digests={k: v.upper() for k, v in about(f)['digests'].items()})),
+    # other weights, with digests that fit
+    weights_of_another_export=resealed(other_weights), weights_empty=resealed(weights({})), weights_small=resealed(weights({'w': np.zeros((2, 2), np.float32)})),
+    weights_other_classes=resealed(weights({'w': np.zeros((5, 500), np.float32)})), weights_without_notes=resealed(weights({'w': np.zeros((2, 500), np.float32)}, notes=False)),
+    # other graphs, with digests that fit
+    **{f'graph_{c.__name__}': graph(c) for c in (external, external_attribute, loop, function, domain, custom_op, rename_input, second_input, second_output, fixed_batch, other_size, no_notes, unknown_op, dangling, no_graph, future_opset)},
+    graph_wire=resealed(wire(b'\x03\x04')), graph_endless_number=resealed(wire(b'\xff'*20)), graph_text=resealed(put('model.onnx', b'ir_version: 8')),
+)
+
+
+@pytest.mark.parametrize('spoil', spoils.values(), ids=spoils.keys())
+def test_spoilt(folder, spoil):
+    "Refused with one sentence that names the folder and says what to do; nothing in it was run"
+    spoil(folder)
+    with pytest.raises(CableError) as e: load_model(folder)
+    said = str(e.value)
+    assert str(folder) in said and ';' in said and '\n' not in said and len(said) < 500
+    assert not (folder.parent/marker).exists() and not Path(marker).exists()
+
+
+def test_every_byte_of_the_description_counts(folder):
+    "One random bit of each byte of model.json turned: all refused"
+    good, rng = (folder/'model.json').read_bytes(), random.Random(0)
+    for i in range(len(good)):
+        (folder/'model.json').write_bytes(good[:i] + bytes([good[i] ^ 1 << rng.randrange(8)]) + good[i+1:])
+        with pytest.raises(CableError): load_model(folder)
+    (folder/'model.json').write_bytes(good)
+    load_model(folder)
+
+
+def test_random_damage(folder):
+    "Random bytes of the other two files overwritten, with and without digests made to fit: never anything but a CableError"
+    rng = random.Random(1)
+    for name in ('model.safetensors', 'model.onnx'):
+        good, n = (folder/name).read_bytes(), 0
+        for i in range(60):
+            bad = bytearray(good)
+            for _ in range(rng.randrange(1, 6)): bad[rng.randrange(len(bad))] = rng.randrange(256)
+            (folder/name).write_bytes(bad)
+            if i % 2 and name == 'model.onnx': reseal(folder)
+            try: load_model(folder).logits(np.zeros((1, 3, 32, 32), np.float32))
+            except CableError: n += 1
+            if not i % 2 and bad != good: assert n
+        assert n >= 30
+        (folder/name).write_bytes(good)
+        reseal(folder)
+
+
+def test_numbers_that_are_none(folder):
+    "Weights of NaN pass every digest a stranger made to fit; the answer is refused instead"
+    def spoil(p):
+        for t in p.graph.initializer:
+            if t.data_type == 1: t.raw_data = b'\xff'*len(t.raw_data)
+    graph(spoil)(folder)
+    with pytest.raises(CableError, match='not one number a class'): load_model(folder).logits(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_good_folder_with_company(folder):
+    "Files that are none of ours are left alone and change nothing"
+    (folder/'.DS_Store').write_bytes(b'x')
+    (folder/'model.pkl').write_bytes(bomb(folder))
+    assert load_model(folder).vocab == ['lightning', 'usb_c'] and not (folder.parent/marker).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root reads everything')
+def test_unreadable(folder):
+    (folder/'model.onnx').chmod(0)
+    with pytest.raises(CableError): load_model(folder)
+
+
+# ---- writing
+
+def test_folder_is_what_the_design_says(exported):
+    assert {p.name for p in exported.iterdir()} == {'model.safetensors', 'model.json', 'model.onnx'}
+    a = about(exported)
+    assert a['vocab'] == ['lightning', 'usb_c'] and a['size'] == 32 and a['threshold'] is None and a['n_params'] == 3*8*9+8 + 16 + 18
+    assert a['mean'] == [0.485, 0.456, 0.406] and 'torch' in a['versions']
+    for f in exported.iterdir(): assert str(project).encode() not in f.read_bytes() and b'site-packages' not in f.read_bytes()
+
+
+def test_same_answer_as_fastai(learn, exported, photos):
+    fnames = sorted(photos.rglob('*.png'))
+    with learn.no_bar(), learn.no_logging(): preds, _ = learn.get_preds(dl=learn.dls.test_dl(fnames))
+    rows = load_model(exported).predict(fnames, bs=5)
+    assert np.abs(np.array([list(r['probs'].values()) for r in rows]) - preds.numpy()).max() < 1e-3
+
+
+def test_preprocess_is_fastai_s_resize():
+    "Every width that floating point treats badly at 224, and others"
+    from fastai.vision.all import PILImage, Resize
+    odd = [w for w in range(20, 1000) if int(w/224*224) != w]
+    assert odd
+    for w in odd[:25]:
+        for im in (noise(w, w+57), noise(w+31, w)):
+            want = np.asarray(Resize(224)(PILImage.create(im), split_idx=1), dtype=np.float32)/255
+            assert np.abs(preprocess(im, 224, [0.]*3, [1.]*3).transpose(1, 2, 0) - want).max() < 1/255
+
+
+def test_temperature_and_threshold(learn, photos, tmp_path):
+    "Temperature softens, the favourite stays; under the threshold the answer is none of these"
+    m1 = load_model(export_model(learn, tmp_path/'m1', temperature=3., threshold=0.999))
+    f = next(photos.rglob('*.png'))
+    r = m1.predict([f])[0]
+    assert r['none_of_these'] is True and r['label'] in m1.vocab and abs(sum(r['probs'].values()) - 1) < 1e-9
+    z = m1.logits(preprocess(Image.open(f).convert('RGB'), 32, m1.mean, m1.std)[None])[0].astype(float)/3
+    assert abs(r['confidence'] - (np.exp(z)/np.exp(z).sum()).max()) < 1e-6
+    m1.threshold = 0.
+    assert m1.predict([f])[0]['none_of_these'] is False
+
+
+@pytest.mark.parametrize('kw,word', [(dict(temperature=0), 'temperature'), (dict(temperature=float('nan')), 'temperature'), (dict(threshold=1.5), 'threshold'), (dict(data_digest='abc'), 'data_digest'),
+                                     (dict(arch='a\nb'), 'arch'), (dict(check=[]), 'check')], ids=str)
+def test_export_refuses_odd_values(learn, tmp_path, kw, word):
+    with pytest.raises(CableError, match=word): export_model(learn, tmp_path/'m', **kw)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_empties_no_other_folder(learn, tmp_path):
+    (tmp_path/'thesis.txt').write_text('years of work')
+    with pytest.raises(CableError, match='other things'): export_model(learn, tmp_path)
+    with pytest.raises(CableError, match='other things'): export_model(learn, tmp_path/'thesis.txt')
+    assert (tmp_path/'thesis.txt').read_text() == 'years of work'
+
+
+def test_export_replaces_a_model_or_keeps_it(learn, folder, tmp_path, monkeypatch):
+    "A second export takes the first one's place; one that fails leaves the first one whole"
+    export_model(learn, folder, arch='second')
+    assert load_model(folder).arch == 'second'
+    monkeypatch.setattr(deploy, '_assert_parity', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt): export_model(learn, folder, arch='third')
+    assert load_model(folder).arch == 'second' and [p.name for p in tmp_path.iterdir()] == ['model']
+
+
+def test_weights_keep_no_path(learn, tmp_path):
+    out = export_model(learn, tmp_path/'m', weights=str(tmp_path/'mine.safetensors'))
+    assert about(out)['weights'] == 'mine.safetensors'
+
+
+def with_dls(learn, dls):
+    import copy
+    other = copy.copy(learn)
+    other.dls = dls
+    return other
+
+
+def test_parity_begins_at_the_file(learn, photos, tmp_path):
+    "Another pipeline than `Resize`, no `Normalize` or two: refused, nothing written"
+    from fastai.vision.all import Normalize, Resize, ResizeMethod, imagenet_stats
+    twice = tiny_dls(photos)
+    twice.add_tfms([Normalize.from_stats(*imagenet_stats)], 'after_batch')
+    for dls, word in ((tiny_dls(photos, item_tfms=Resize(32, method=ResizeMethod.Squish)), 'other pixels'), (tiny_dls(photos, batch_tfms=[]), '0 times'),
+                      (twice, '2 times'), (tiny_dls(photos, item_tfms=Resize((32, 48))), 'square')):
+        with pytest.raises(CableError, match=word): export_model(with_dls(learn, dls), tmp_path/'m')
+        assert not list(tmp_path.iterdir())
+
+
+def test_parity_of_the_network(learn, exported, photos):
+    "A graph that is not the network's is noticed"
+    net = deploy._plain_copy(learn.model)
+    net[-1].bias.data += 1.
+    net[-1].bias.data[0] += 2.
+    with pytest.raises(CableError, match='torch and onnxruntime differ'): deploy._assert_parity(learn, net, load_model(exported), sorted(photos.rglob('*.png')))
+
+
+def test_learner_stays_as_it_was(learn, tmp_path):
+    learn.model.train()
+    before = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    export_model(learn, tmp_path/'m')
+    assert learn.model.training and all((before[k] == v).all() for k, v in learn.model.state_dict().items())
+
+
+def test_weights_can_be_read_back(learn, exported):
+    "The safetensors file is the network's state, by its names"
+    from safetensors.torch import load_file
+    state = load_file(exported/'model.safetensors')
+    assert state.keys() == learn.model.state_dict().keys() and all((v.cpu() == state[k]).all() for k, v in learn.model.state_dict().items())
+
+
+def test_export_is_quiet(learn, tmp_path, capfd, recwarn):
+    export_model(learn, tmp_path/'m')
+    assert capfd.readouterr() == ('', '') and not recwarn.list
+
+
+# ---- predicting
+
+def test_bad_photos_do_not_stop_the_rest(exported, photos, tmp_path):
+    "Every kind of bad input gets its own record, in its place"
+    good = sorted(photos.rglob('*.png'))
+    bad = [tmp_path/n for n in ('empty.jpg', 'text.jpg', 'cut.png', 'none.jpg', 'folder.jpg', 'pickle.jpg')]
+    bad[0].touch(); bad[1].write_text('hello'); bad[2].write_bytes(good[0].read_bytes()[:500]); bad[4].mkdir(); bad[5].write_bytes(bomb(tmp_path))
+    odd = ['', '\0', 'x'*5000, '\ud800', '/dev/zero', '~', 7, None]
+    paths = [p for pair in zip(good, bad + odd) for p in pair]
+    rows = load_model(exported).predict(paths, bs=3)
+    assert [r['path'] for r in rows] == [str(p) for p in paths] and [r['error'] is None for r in rows] == [True, False]*(len(paths)//2)
+    assert all(r['label'] is None and r['probs'] is None and r['confidence'] is None for r in rows if r['error'])
+    assert [json.loads(json.dumps(r)) for r in rows] == rows and not (tmp_path/marker).exists()
+
+
+def test_batches_do_not_matter_and_come_as_needed(exported, photos):
+    "Any batch size, any iterable; no photo is opened before it is asked for"
+    fnames, model = sorted(photos.rglob('*.png')), load_model(exported)
+    one, many = model.predict(fnames, bs=1), model.predict(iter(fnames), bs=100)
+    for a, b in zip(one, many): assert a['label'] == b['label'] and abs(a['confidence'] - b['confidence']) < 1e-5
+    asked = []
+    def names():
+        for f in fnames:
+            asked.append(f)
+            yield f
+    next(predict_photos(model, names(), bs=4))
+    assert len(asked) == 4
+    assert model.predict([]) == []
+
+
+def test_shapes_of_photos(exported, tmp_path):
+    "One pixel, one line, a very long strip, grey, palette, transparent: all are photos"
+    ims = [Image.new('RGB', (1, 1)), Image.new('RGB', (1, 900)), Image.new('RGB', (5000, 2)), noise(9, 9).convert('L'), noise(30, 40).convert('P'), Image.new('RGBA', (50, 50), (1, 2, 3, 0))]
+    for i, im in enumerate(ims): im.save(tmp_path/f'{i}.png')
+    assert [r['error'] for r in load_model(exported).predict(sorted(tmp_path.iterdir()))] == [None]*len(ims)
+
+
+def test_no_torch_is_imported(exported, photos):
+    "Import, load, predict: torch, fastai, onnx and what they bring stay on the disk"
+    code = ("import sys\nfrom cable_classifier.deploy import load_model\nr = load_model(sys.argv[1]).predict([sys.argv[2]])\nassert r[0]['error'] is None\n"
+            "print([m for m in ('torch', 'torchvision', 'fastai', 'fastcore', 'onnx', 'onnxscript', 'pandas', 'matplotlib', 'scipy') if m in sys.modules])")
+    r = subprocess.run([sys.executable, '-c', code, exported, next(photos.rglob('*.png'))], capture_output=True, text=True, cwd=project)
+    assert r.stdout.strip() == '[]', r.stderr

@@ -1,0 +1,313 @@
+"Starter weights meet files that are not theirs, and cut-outs that are none."
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fastai.vision.all import CancelBatchException, Callback, Normalize, error_rate, set_seed, tensor, vision_learner
+from safetensors.torch import load_file, save_file
+from torchvision.models import resnet18, resnet34
+
+from cable_classifier.data import get_dls, get_items, split_items
+from cable_classifier.plugs import target_kinds
+from cable_classifier.starter import (BFloat16, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, photo_dls, render_turns, save_body,
+                                      starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turns_digest, Turns)
+from cable_classifier.workspace import CableError
+
+
+def one_sentence(err, file):
+    "The message names the file and stays on one line"
+    said = str(err.value)
+    assert file.name in said and '\n' not in said and len(said) < 600
+    return said
+
+
+def turns_of(path, kinds=('hdmi', 'usb_a'), cables=2, n=3, size=32, seed=0):
+    "A folder of cut-outs without a renderer: noise in a square"
+    rng = np.random.default_rng(seed)
+    path.mkdir(parents=True, exist_ok=True)
+    for k in kinds:
+        for c in range(cables): np.save(path/f'{k}_{c}.npy', rng.integers(0, 256, (n, size, size, 4), dtype=np.uint8))
+    return path
+
+
+# The shipped file
+
+def test_shipped_file_is_a_whole_small_body():
+    "Every body weight of torchvision's ResNet-18 in half precision, no classifier, at most 25 MB, finite"
+    state, want = load_file(starter_file()), resnet18().state_dict()
+    assert set(state) == {k for k in want if not k.startswith('fc.')}
+    assert all(v.dtype == torch.float16 for v in state.values() if v.is_floating_point())
+    assert starter_file().stat().st_size <= 25e6
+    assert all(torch.isfinite(v.float()).all() for v in state.values())
+
+
+def test_shipped_file_has_never_seen_the_course():
+    "Eight kinds and more, none of them a class of the course"
+    about = about_starter()
+    assert len(about['kinds']) >= 8 and not set(about['kinds']) & set(target_kinds)
+    assert about['mean'] == starter_stats[0] and about['std'] == starter_stats[1]
+
+
+def test_starter_weights_and_random_weights_differ():
+    same = starter_resnet18('starter'), starter_resnet18(starter_file())
+    assert torch.equal(same[0].layer4[1].conv2.weight, same[1].layer4[1].conv2.weight)
+    assert all(p.dtype == torch.float32 for p in same[0].parameters())
+    set_seed(1)
+    random = starter_resnet18()
+    assert not torch.equal(random.conv1.weight, same[0].conv1.weight)
+
+
+@pytest.mark.parametrize('pretrained', [True, False])
+def test_in_vision_learner(photos, tmp_path, pretrained):
+    "One `Normalize` with our statistics, three layer groups, a frozen body: like any pretrained ResNet"
+    dls = get_dls(photos, split_items(get_items(photos, groups=r'^(.+)_\d+\.jpg$')), size=64, bs=8)
+    learn = vision_learner(dls, starter_resnet18, pretrained=pretrained, metrics=error_rate, path=tmp_path)
+    norms = [t for t in learn.dls.after_batch.fs if isinstance(t, Normalize)]
+    assert len(norms) == 1 and torch.allclose(norms[0].mean.flatten().cpu(), tensor(starter_stats[0]))
+    assert len(learn.opt.param_lists) == 3
+    assert learn.model[0][0].weight.requires_grad is not pretrained
+    assert torch.equal(learn.model[0][0].weight.cpu(), load_body(starter_file()).conv1.weight) is pretrained
+
+
+# Files that do not serve
+
+@pytest.mark.parametrize('share', [0, 4, 100, 0.5, 0.999])
+def test_cut_short(tmp_path, share):
+    whole, file = starter_file().read_bytes(), tmp_path/'cut.safetensors'
+    file.write_bytes(whole[:int(share*len(whole)) if share < 1 else share])
+    with pytest.raises(CableError, match='cannot read weights') as err: starter_resnet18(file)
+    one_sentence(err, file)
+    with pytest.raises(CableError) as err: about_starter(file)
+    one_sentence(err, file)
+
+
+def test_missing_and_folder(tmp_path):
+    for file in (tmp_path/'none.safetensors', tmp_path):
+        with pytest.raises(CableError, match='cannot read weights') as err: starter_resnet18(file)
+        one_sentence(err, file)
+        with pytest.raises(CableError, match='does not say'): about_starter(file)
+
+
+def test_pickle_is_not_opened(tmp_path):
+    "A pickle under a safetensors name is refused; what it would run does not run"
+    file, trap = tmp_path/'trap.safetensors', tmp_path/'sprung'
+    class Trap:
+        def __reduce__(self): return (open, (str(trap), 'w'))
+    file.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CableError, match='cannot read weights'): starter_resnet18(file)
+    torch.save(resnet18().state_dict(), file)
+    with pytest.raises(CableError, match='cannot read weights'): starter_resnet18(file)
+    assert not trap.exists()
+
+
+def test_huge_header(tmp_path):
+    "A header that claims more bytes than there are asks for no memory"
+    file = tmp_path/'bomb.safetensors'
+    file.write_bytes((2**62).to_bytes(8, 'little') + b'{}')
+    with pytest.raises(CableError, match='cannot read weights'): starter_resnet18(file)
+
+
+def body_of(model): return {k: v for k, v in model.state_dict().items() if not k.startswith('fc.')}
+
+
+def test_foreign_network(tmp_path):
+    "Another ResNet has our names and more; another shape or a lost layer is named"
+    file = tmp_path/'body.safetensors'
+    state = body_of(resnet18())
+    save_file({k: v for k, v in state.items() if k != 'layer3.0.conv1.weight'}, file)
+    with pytest.raises(CableError, match="'layer3.0.conv1.weight' is missing") as err: starter_resnet18(file)
+    one_sentence(err, file)
+    save_file(dict(state, **{'layer1.0.conv1.weight': torch.zeros(64, 64, 1, 1)}), file)
+    with pytest.raises(CableError, match="'layer1.0.conv1.weight'"): starter_resnet18(file)
+    save_file({'weight': torch.zeros(3)}, file)
+    with pytest.raises(CableError, match='do not fit resnet18'): starter_resnet18(file)
+
+
+def test_spoilt_numbers(tmp_path):
+    state, file = body_of(resnet18()), tmp_path/'nan.safetensors'
+    state['layer2.0.bn1.running_var'] = torch.full((128,), float('nan'))
+    save_file(state, file)
+    with pytest.raises(CableError, match="spoilt: 'layer2.0.bn1.running_var'") as err: starter_resnet18(file)
+    one_sentence(err, file)
+
+
+def test_files_with_more_are_fine(tmp_path):
+    "A whole torchvision ResNet-18 with its classifier, or unknown extras, loads its body"
+    model, file = resnet18(), tmp_path/'whole.safetensors'
+    save_file(dict(model.state_dict(), extra=torch.zeros(2)), file)
+    assert torch.equal(load_body(file).layer4[0].conv1.weight, model.layer4[0].conv1.weight)
+
+
+def test_resnet34_is_not_taken_for_resnet18(tmp_path):
+    "Its first blocks bear the same names and shapes, so the body would load; what is left over tells"
+    file = tmp_path/'resnet34.safetensors'
+    save_file(body_of(resnet34()), file)
+    with pytest.raises(CableError, match='more than resnet18'): starter_resnet18(file)
+
+
+@pytest.mark.parametrize('about', [None, '', '[', '{}'])
+def test_header_that_says_nothing(tmp_path, about):
+    file = tmp_path/'quiet.safetensors'
+    save_file(body_of(resnet18()), file, metadata=None if about is None else {'about': about})
+    if about == '{}': assert about_starter(file) == {}
+    else:
+        with pytest.raises(CableError, match='does not say'): about_starter(file)
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    "A disk that fails in the middle leaves the file of before"
+    file = tmp_path/'body.safetensors'
+    save_body(resnet18(), file, dict(kinds=['hdmi']))
+    before = file.read_bytes()
+    def full(*args, **kwargs): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'save_file', full)
+    with pytest.raises(CableError, match='No space left'): save_body(resnet18(), file, dict(kinds=['rca']))
+    assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_saved_body_comes_back(tmp_path):
+    "To half precision, statistics of the normalisation layers included"
+    set_seed(2)
+    model = resnet18()
+    model.layer1[0].bn1.running_mean.uniform_(-2, 2)
+    back = load_body(save_body(model, tmp_path/'b.safetensors', dict(kinds=['hdmi'])))
+    assert torch.allclose(back.layer1[0].bn1.running_mean, model.layer1[0].bn1.running_mean, atol=2e-3)
+    assert torch.allclose(back.conv1.weight, model.conv1.weight, atol=1e-3)
+
+
+# Cut-outs
+
+def test_no_class_of_the_course(tmp_path):
+    "Neither drawn nor taught"
+    with pytest.raises(CableError, match="'lightning'"): render_turns(tmp_path/'new', 1, kinds=['rca', 'lightning'])
+    assert not (tmp_path/'new').exists()
+    with pytest.raises(CableError, match="'usb_c'"): train_starter(turns_of(tmp_path/'t', ('hdmi', 'usb_c')), tmp_path/'out'/'w.safetensors', epochs=1, size=32)
+    assert not (tmp_path/'out').exists()
+
+
+@pytest.mark.parametrize('spoil, says', [
+    (lambda f: f.write_bytes(b''), 'holds no cut-outs'),
+    (lambda f: f.write_bytes(f.read_bytes()[:200]), 'holds no cut-outs'),
+    (lambda f: np.save(f, np.zeros((3, 32, 32, 3), np.uint8)), 'holds no cut-outs'),
+    (lambda f: np.save(f, np.zeros((3, 32, 32, 4), np.float32)), 'holds no cut-outs'),
+    (lambda f: np.save(f, np.array([{'a': 1}], dtype=object), allow_pickle=True), 'holds no cut-outs'),
+    (lambda f: np.save(f, np.zeros((3, 48, 48, 4), np.uint8)), 'differ in size'),
+    (lambda f: f.rename(f.with_name('hdmi_x.npy')), 'holds no cut-outs')])
+def test_broken_cut_outs(tmp_path, spoil, says):
+    path = turns_of(tmp_path/'t')
+    spoil(path/'hdmi_1.npy')
+    with pytest.raises(CableError, match=says): load_turns(path)
+
+
+def test_no_cut_outs(tmp_path):
+    for path in (tmp_path, tmp_path/'nowhere'):
+        with pytest.raises(CableError, match='no cut-outs'): load_turns(path)
+    with pytest.raises(CableError, match='one cable number'): turn_dls(Turns(turns_of(tmp_path/'t', cables=1)), 32)
+
+
+def test_valid_holds_whole_cables(tmp_path):
+    turns = Turns(turns_of(tmp_path/'t', cables=3))
+    dls = turn_dls(turns, 32, bs=4)
+    train, valid = [{(turns.kinds[i], turns.cables[i]) for i in part} for part in dls.train_ds.splits[:2]]
+    assert not train & valid and {c for _, c in valid} == {1} and {k for k, _ in valid} == {'hdmi', 'usb_a'}
+
+
+def test_digest_follows_contents(tmp_path):
+    path = turns_of(tmp_path/'t')
+    a = turns_digest(path)
+    assert a == turns_digest(turns_of(tmp_path/'same')) and a != turns_digest(turns_of(tmp_path/'other', seed=1))
+    (path/'hdmi_0.npy').rename(path/'rca_0.npy')
+    assert a != turns_digest(path)
+
+
+def test_training_goes_on_from_its_last_epoch(tmp_path):
+    "Killed after one epoch of two, it trains one more; a third call trains none and writes the same file"
+    path, out, epochs = turns_of(tmp_path/'t'), tmp_path/'out'/'w.safetensors', tmp_path/'out'/'starter-epochs'
+    train_starter(path, out, epochs=2, size=32, bs=4)
+    first = out.read_bytes()
+    assert about_starter(out)['data'] == turns_digest(path) and sorted(p.name for p in epochs.iterdir()) == ['starter_0.pth', 'starter_1.pth']
+    kept = (epochs/'starter_0.pth').stat().st_mtime_ns
+    (epochs/'starter_1.pth').unlink()
+    train_starter(path, out, epochs=2, size=32, bs=4)
+    assert (epochs/'starter_1.pth').exists() and (epochs/'starter_0.pth').stat().st_mtime_ns == kept
+    before = out.read_bytes()
+    train_starter(path, out, epochs=2, size=32, bs=4)
+    assert out.read_bytes() == before and len(first) == len(before)
+
+
+def test_second_stage_on_photos(embedded, tmp_path):
+    "Finished photos of other kinds are taken, their number stands in the header; a kind without cut-outs and a class of the course are refused"
+    kinds = sorted(p.name for p in (embedded/'other').iterdir())
+    dls = photo_dls(embedded/'other', kinds, size=32, bs=4)
+    cables = [{f.stem.rsplit('_', 1)[0] for f in part.items} for part in (dls.train_ds, dls.valid_ds)]
+    assert not cables[0] & cables[1] and cables[1]
+    with pytest.raises(CableError, match='which no cut-out shows'): photo_dls(embedded/'other', ['hdmi'])
+    with pytest.raises(CableError, match='must not see'): photo_dls(embedded/'plugs', list(target_kinds))
+    train_starter(turns_of(tmp_path/'t', kinds), tmp_path/'w.safetensors', epochs=1, size=32, bs=16, photos=embedded/'other', photo_epochs=1, photo_size=32)
+    assert about_starter(tmp_path/'w.safetensors')['photos'] == len(dls.train_ds)
+
+
+# bfloat16
+
+def test_bfloat16_asks_first(monkeypatch):
+    for have, want in [({}, False), ({'amx_bf16': True}, True), ({'avx512_bf16': True}, True), ({'avx2': True}, False)]:
+        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: have, raising=False)
+        assert has_bf16() is want
+    monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
+    assert has_bf16(torch.device('cpu')) is False and has_bf16(torch.device('mps')) is False
+
+
+class Spy(Callback):
+    "Which precision the model ran in, and what reached the loss"
+    order = 30
+    def before_fit(self): self.inside, self.hook = set(), self.learn.model.register_forward_hook(lambda m, i, o: self.inside.add(o.dtype))
+    def after_loss(self): assert self.pred.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+    def after_fit(self): self.hook.remove()
+
+
+@pytest.mark.parametrize('have', [True, False])
+def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
+    from cable_classifier.starter import _new_body, _starter_learner
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
+    learn = _starter_learner(turn_dls(Turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    spy = Spy()
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, 1e-3, cbs=spy)
+        assert spy.inside == {torch.bfloat16 if have else torch.float32}
+        assert learn.get_preds()[0].dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in learn.model.parameters())
+
+
+def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
+    "A batch that is cancelled inside the model switches autocast off all the same"
+    from cable_classifier.starter import _new_body, _starter_learner
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: True)
+    learn = _starter_learner(turn_dls(Turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    def stop(*args): raise CancelBatchException
+    learn.model.layer1.register_forward_hook(stop)
+    learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress', 'recorder')])
+    learn.fit(1, 1e-3)
+    assert not torch.is_autocast_enabled('cpu')
+
+
+# The probe
+
+def test_probe_counts_rightly():
+    "Classes that features tell apart are told apart; features of nothing are guessed; the interval is Wilson's"
+    rng = np.random.default_rng(0)
+    y = np.repeat(['a', 'b', 'c'], 40)
+    x = rng.normal(size=(120, 8)) + 8*np.eye(3, 8)[np.searchsorted(['a', 'b', 'c'], y)]
+    good = linear_probe(x[::2], y[::2], x[1::2], y[1::2])
+    assert good['n'] == 60 and good['correct'] == 60 and good['ci95'] == pytest.approx((0.9398, 1.), abs=1e-3)
+    noise = rng.normal(size=(120, 8))
+    assert linear_probe(noise[::2], y[::2], noise[1::2], y[1::2])['accuracy'] < 0.6
+
+
+def test_features_do_not_depend_on_company(embedded):
+    "A photo's features are its own, whatever batch it comes in"
+    fs = sorted((embedded/'other').rglob('*.jpg'))[:5]
+    body = starter_resnet18('starter')
+    x = body_features(body, fs, size=64)
+    assert x.shape == (5, 512) and np.allclose(x, body_features(body, fs, size=64, bs=2), rtol=0.05, atol=0.05)

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Run notebooks in a real kernel and store their outputs, tidied: `python tools/run_notebooks.py [NOTEBOOK ...]`, all of them by default.
+
+Cell ids stay. Left out of what is stored: progress bars, warnings on stderr, execution metadata.
+"""
+import sys, time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbdev.clean import nbdev_clean
+
+root = Path(__file__).resolve().parents[1]
+
+
+def is_litter(out):
+    "Progress-bar styles, emptied bars and warnings: nothing a reader of the page wants"
+    if out.output_type == 'stream': return out.name == 'stderr'
+    html = out.get('data', {}).get('text/html')
+    if html is None: return False
+    return '<style>' in html and 'progress' in html or '<progress' in html or not html.replace('<div>', '').replace('</div>', '').strip()
+
+
+def run(path):
+    nb, start = nbformat.read(path, as_version=4), time.time()
+    NotebookClient(nb, timeout=1800, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    for cell in nb.cells:
+        if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if not is_litter(o)]
+    nbformat.write(nb, path)
+    nbdev_clean(fname=str(path))
+    print(f'{path.relative_to(root)}: {time.time()-start:.0f} s, {path.stat().st_size/1000:.0f} kB', flush=True)
+
+
+if __name__ == '__main__':
+    for p in [Path(a).resolve() for a in sys.argv[1:]] or sorted((root/'nbs').rglob('*.ipynb')): run(p)
