@@ -229,15 +229,14 @@ def _draw_cable_to(job):
 def _draw_all(jobs, workers, progress):
     from fastprogress.fastprogress import progress_bar
     bar = functools.partial(progress_bar,total=len(jobs)) if progress else (lambda x: x)
-    if workers==1:
-        for j in bar(jobs): _draw_cable_to(j)
-        return
+    if workers==1: return [_draw_cable_to(j) for j in bar(jobs)]
     import multiprocessing as mp
-    from concurrent.futures import ProcessPoolExecutor,as_completed
+    from concurrent.futures import ProcessPoolExecutor,as_completed,process
     with ProcessPoolExecutor(workers,mp_context=mp.get_context('spawn')) as ex:
         fs = [ex.submit(_draw_cable_to,j) for j in jobs]
         try:
             for f in bar(as_completed(fs)): f.result()
+        except process.BrokenProcessPool: raise CableError("a drawing process was ended from outside (out of memory?); start again, whole photos stay") from None
         except BaseException: ex.shutdown(wait=False,cancel_futures=True); raise
 
 # %% ../nbs/11_render.ipynb #35d8aa88

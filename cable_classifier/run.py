@@ -160,9 +160,9 @@ def run_course(
     settings = dict(arch=arch, weights=str(weights), seed=seed, size=size)
     path,groups,other,out = _places(data, groups, out)
     run = _Run(path, out, other, settings, say)
-    run.start(groups, device, bs)
-    run.train(epochs, finetune_epochs)
-    return run.finish()
+    run._start(groups, device, bs)
+    run._train(epochs, finetune_epochs)
+    return run._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
 def _places(data, groups, out):
@@ -181,7 +181,7 @@ def _set_device(device):
 
 # %% ../nbs/16_run.ipynb #da3d45a6
 class _Run:
-    "A run of the course: `start`, `train`, `finish`"
+    "A run of the course: `_start`, `_train`, `_finish`"
     def __init__(self, path, out, other, settings, say):
         self.path,self.out,self.other,self.settings,self.say = path,out,other,settings,say
         self.began,self.notes,self.figs,self.stages,self.losses = time.time(),[],[],[],{}
@@ -192,7 +192,7 @@ class _Run:
 
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
-def start(self:_Run, groups, device, bs):
+def _start(self:_Run, groups, device, bs):
     "Check everything, then make the learner and the output folder"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
@@ -207,7 +207,7 @@ def start(self:_Run, groups, device, bs):
 
 # %% ../nbs/16_run.ipynb #0a23ae46
 @patch
-def fit(self:_Run, epochs, lr, name):
+def _fit(self:_Run, epochs, lr, name):
     "Fit, save, and say how it went"
     start = time.time()
     self.learn.fit_one_cycle(epochs, lr)
@@ -219,22 +219,22 @@ def fit(self:_Run, epochs, lr, name):
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
-def train(self:_Run, epochs, finetune_epochs):
+def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group; the better of the two stays loaded"
-    self.fit(epochs, 3e-3, 'stage-1')
+    self._fit(epochs, 3e-3, 'stage-1')
     if not finetune_epochs: return
     self.learn.load('stage-1')
     self.learn.unfreeze()
     lrs = find_lr(self.learn)
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
-    self.fit(finetune_epochs, lrs, 'stage-2')
+    self._fit(finetune_epochs, lrs, 'stage-2')
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")
 
 # %% ../nbs/16_run.ipynb #8547c706
 @patch
-def draw(self:_Run):
+def _draw(self:_Run):
     "The pictures of the report that need a trained model"
     with self.learn.no_bar(): interp = ClassificationInterpretation.from_learner(self.learn)
     self.figs += [fig_html(loss_fig(self.losses), 'How the loss fell', 'training loss batch by batch'),
@@ -243,11 +243,11 @@ def draw(self:_Run):
 
 # %% ../nbs/16_run.ipynb #d303ef30
 @patch
-def finish(self:_Run):
+def _finish(self:_Run):
     "The test set once, then the model folder, the report and the figures, which are returned"
     test = get_test_result(self.learn, self.path, self.items, other=self.other)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
-    self.draw()
+    self._draw()
     digest,n = data_digest(self.path, self.items),self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
                  threshold=test['threshold'], versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])

@@ -65,6 +65,13 @@ def test_without_the_render_extra(tmp_path, monkeypatch):
     finally: render._mitsuba.cache_clear()
     assert not (tmp_path/'set').exists()
 
+class Fatal:
+    "Ends the process that unpickles it, as the system does when memory runs out"
+    def __reduce__(self): return os._exit, (9,)
+
+def test_killed_worker():
+    with pytest.raises(CableError, match='ended from outside'): render._draw_all([([Fatal()], 8, 1, False)]*2, 2, False)
+
 def test_truncated_photo_is_drawn_again(tmp_path, drawn):
     render_set(tmp_path, n=2, **small); good, bad = sorted(tmp_path.rglob('*.jpg'))[:2]
     bad.write_bytes(bad.read_bytes()[:200]); kept = good.stat().st_mtime_ns; drawn.clear()
