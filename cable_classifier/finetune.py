@@ -6,7 +6,8 @@
 __all__ = ['group_lrs', 'get_stage2', 'estimate_memory', 'step_memory', 'batch_that_fits']
 
 # %% ../nbs/03_finetune.ipynb #74a7e223
-import resource, sys
+import sys
+from itertools import chain
 from fastai.vision.all import *
 from .workspace import CableError, build_once
 from .train import make_arch, group_table, stage_path, course_learner, get_stage1
@@ -50,7 +51,7 @@ def _kept(
     mixed, # Autocast to bfloat16?
 ):         # Bytes kept for the way back, and bytes of the largest kept tensor
     "What `model` keeps of `bs` photos, each storage counted once, weights left out"
-    own,kept = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())},{}
+    own,kept = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]},{}
     def note(t):
         s = t.untyped_storage()
         if s.data_ptr() not in own: kept[s.data_ptr()] = s.nbytes()
@@ -91,6 +92,7 @@ def step_memory(
     n_out:int=3,         # Classes
 )->int:                  # MB by which two training steps raised the peak, measured
     "Peak memory of training all layers of `arch`, measured: the process's peak on a CPU, `torch.cuda.max_memory_allocated` on a GPU"
+    import resource # which Windows lacks
     def peak(): return torch.cuda.max_memory_allocated()/2**20 if device == 'cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
     before,model = peak(),_train_model(arch, n_out).to(device)
     opt = Adam(list(model.parameters()), lr=1e-5)
