@@ -66,6 +66,7 @@ def test_in_vision_learner(photos, tmp_path, pretrained):
     learn = vision_learner(dls, starter_resnet18, pretrained=pretrained, metrics=error_rate, path=tmp_path)
     norms = [t for t in learn.dls.after_batch.fs if isinstance(t, Normalize)]
     assert len(norms) == 1 and torch.allclose(norms[0].mean.flatten().cpu(), tensor(starter_stats[0]))
+    if learn.opt is None: learn.create_opt()
     assert len(learn.opt.param_lists) == 3
     assert learn.model[0][0].weight.requires_grad is not pretrained
     assert torch.equal(learn.model[0][0].weight.cpu(), load_body(starter_file()).conv1.weight) is pretrained
