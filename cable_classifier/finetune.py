@@ -75,8 +75,9 @@ def estimate_memory(
     n_out:int=3,         # Classes
 )->dict:                 # MB (2**20 bytes) of `weights`, `gradients`, `adam`, `activations`, `working`, and their `total`
     "Memory that training all layers of `arch` will take, estimated from what it keeps of two and of three photos. Raises `CableError` if there is no such `arch`."
-    with no_random(): model = _train_model(arch, n_out)
-    (two,_),(three,largest) = (_kept(model, n, size, mixed) for n in (2,3))
+    with no_random():
+        model = _train_model(arch, n_out)
+        (two,_),(three,largest) = (_kept(model, n, size, mixed) for n in (2,3))
     w = sum(p.numel()*p.element_size() for p in model.parameters())
     parts = dict(weights=w, gradients=w, adam=2*w, activations=two + (three-two)*(bs-2), working=2*largest*bs/3)
     mb = {k: round(v/2**20) for k,v in parts.items()}
