@@ -330,7 +330,12 @@ class Model:
     )->np.ndarray:    # float64 array of shape (n, classes), rows sum to 1
         "Probability of each class, by the model's own temperature"
         return softmax(self.logits(x), self.temperature)
-    def predict(self, paths, bs:int=32)->list: return list(predict_photos(self, paths, bs)) # Records of `predict_photos`
+    def predict(self,
+        paths,     # Paths of photos
+        bs:int=32, # Photos opened and predicted at once
+    )->list:       # Records of `predict_photos`
+        "What the model says of each photo, in order"
+        return list(predict_photos(self, paths, bs))
 
 # %% ../nbs/13_deploy.ipynb #1a250188
 def load_model(

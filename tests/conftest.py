@@ -48,3 +48,16 @@ def cables():
     def run(*args, **kwargs):
         return subprocess.run([sys.executable, '-c', 'from cable_classifier.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=900, **kwargs)
     return run
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    "A headless Chromium of this machine, driven by playwright"
+    sync_api = pytest.importorskip('playwright.sync_api', reason='no playwright; pip install playwright')
+    exe = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not exe: pytest.skip('no Chromium on the PATH; on Debian: apt-get install chromium')
+    args = ['--no-sandbox'] if getattr(os, 'geteuid', lambda: 1)() == 0 else []
+    with sync_api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=exe, args=args)
+        yield browser
+        browser.close()
