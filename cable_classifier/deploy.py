@@ -314,26 +314,22 @@ class Model:
     folder:Path    # The model folder
     about:dict     # Its checked description
     session:object # onnxruntime session of its graph
-    def __post_init__(self):
-        for k in ('arch','vocab','size','mean','std','temperature','threshold'): setattr(self, k, self.about[k])
+    def __post_init__(self): self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','mean','std','temperature','threshold')})
     def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
-    def logits(self,
-        x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
-    )->np.ndarray:    # float32 array of shape (n, classes)
+    def logits(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
+    )->np.ndarray:               # float32 array of shape (n, classes)
         "What the graph says. Raises `CableError` if it says nothing usable."
         try: z = self.session.run(None, {'photos': x})[0]
         except Exception as e: raise _refuse(self.folder, 'onnxruntime cannot run its graph') from e
         if z.shape != (len(x), len(self.vocab)) or not np.isfinite(z).all(): raise _refuse(self.folder, 'its answers are not one number a class')
         return z
-    def probs(self,
-        x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
-    )->np.ndarray:    # float64 array of shape (n, classes), rows sum to 1
+    def probs(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
+    )->np.ndarray:              # float64 array of shape (n, classes), rows sum to 1
         "Probability of each class, by the model's own temperature"
         return softmax(self.logits(x), self.temperature)
-    def predict(self,
-        paths,     # Paths of photos
-        bs:int=32, # Photos opened and predicted at once
-    )->list:       # Records of `predict_photos`
+    def predict(self, paths, # Paths of photos
+        bs:int=32,           # Photos opened and predicted at once
+    )->list:                 # Records of `predict_photos`
         "What the model says of each photo, in order"
         return list(predict_photos(self, paths, bs))
 
