@@ -11,6 +11,17 @@ root = Path(__file__).resolve().parents[1]
 shared = root.parent/'shared'
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: minutes rather than seconds; only with `pytest -m slow`, or `pytest -m "slow or not slow"` for everything')
+
+
+def pytest_collection_modifyitems(config, items):
+    "Pass over slow tests unless `-m` asks for them"
+    if 'slow' in (config.option.markexpr or ''): return
+    for item in items:
+        if 'slow' in item.keywords: item.add_marker(pytest.mark.skip(reason='slow; run it with `pytest -m slow`'))
+
+
 @pytest.fixture(scope='session', autouse=True)
 def home(tmp_path_factory):
     "The workspace of this test session; `CABLES_HOME` where the caller set one"
