@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .photos import open_photo, get_photos, check_photos
+from .speed import Presize
 from .starter import starter_stats
 
 # %% ../nbs/00_data.ipynb #549d5821
@@ -165,7 +166,8 @@ def get_dls(
 )->DataLoaders:          # Train and valid, in this process, on the default device
     "Batches of `size`-pixel, normalised photos for training and validation"
     df = items[items.split != 'test'].reset_index(drop=True)
-    block = DataBlock(blocks=(ImageBlock(Photo), CategoryBlock(vocab=sorted(items.label.unique()))),
+    photo = TransformBlock(type_tfms=Presize(size, Photo), batch_tfms=IntToFloatTensor)
+    block = DataBlock(blocks=(photo, CategoryBlock(vocab=sorted(items.label.unique()))),
                       get_y=label_func, splitter=IndexSplitter(df.index[df.split == 'valid'].tolist()),
                       item_tfms=Resize(size), batch_tfms=make_batch_tfms(augment, stats))
     return block.dataloaders([Path(path)/f for f in df.fname], bs=bs, num_workers=0)
