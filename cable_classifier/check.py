@@ -106,7 +106,7 @@ def _one_by_one(paths, root, full):
     while paths:
         with _pool(1) as pool:
             for i,p in enumerate(paths):
-                try: yield pool.submit(look_at, p, root, full).result()
+                try: yield from pool.submit(_look_all, [p], root, full).result()
                 except BrokenProcessPool:
                     yield Look(p, 'cut_short', f"'{p}' ended the program that decoded it; remove it")
                     break
@@ -147,9 +147,10 @@ def _entries(root):
         for e in entries:
             rel = f'{d}/{e.name}' if d else e.name
             if e.name.startswith('.') or e.name == 'quarantine': continue
-            if e.is_symlink() and os.path.exists(e.path) and (e.is_dir() or not os.path.realpath(e.path).startswith(inside)): yield rel, 'link'
+            if e.is_symlink() and not os.path.exists(e.path): yield rel, 'missing'
+            elif e.is_symlink() and (e.is_dir() or not os.path.realpath(e.path).startswith(inside)): yield rel, 'link'
             elif e.is_dir(): todo.append(rel)
-            else: yield rel, '' if e.is_file() or e.is_symlink() else 'special'
+            else: yield rel, '' if e.is_file() else 'special'
 
 # %% ../nbs/10c_check.ipynb #f4d14ac4
 def _place(rel, deep):
@@ -247,7 +248,7 @@ def _judge(l, cls, split):
     if l.frames > 1 and l.format in ('GIF', 'WEBP', 'PNG'): out.append(('moving', f'{l.frames} pictures; the first is used'))
     if long > max_aspect: out.append(('odd_shape', f'{l.width} by {l.height} pixels; cut it to the plug'))
     if l.light < min_light: out.append(('dark', f'99 % of it darker than {l.light:.0f} of 255'))
-    elif l.sharp < min_sharp: out.append(('blurred', f'sharpness {l.sharp:.1f}, below {min_sharp}'))
+    elif l.sharp < min_sharp and long <= max_aspect: out.append(('blurred', f'sharpness {l.sharp:.1f}, below {min_sharp}'))
     return out
 
 # %% ../nbs/10c_check.ipynb #2ee0a038
@@ -266,17 +267,21 @@ def _copies(looks, places, groups, near=''):
             else: yield i, f'{near}duplicate', 'again', g[0]
 
 # %% ../nbs/10c_check.ipynb #99905031
+def _near(looks, rows):
+    "Groups of `rows` that nearly hold one photo; what is blank or tiny looks like everything and is left out"
+    rows = [i for i in rows if looks[i].thumb and looks[i].spread >= min_spread and min(looks[i].width, looks[i].height) >= min_side]
+    if not rows: return []
+    def bytes_of(k): return np.frombuffer(b''.join(getattr(looks[i], k) for i in rows), np.uint8).reshape(len(rows), -1)
+    return [[rows[k] for k in g] for g in _components(len(rows), near_pairs(bytes_of('phash'), bytes_of('thumb')))]
+
+# %% ../nbs/10c_check.ipynb #9a7a53ff
 def _all_copies(looks, places):
     "Exact copies by digest, then near ones among what is left"
     by_digest = defaultdict(list)
     for i,l in enumerate(looks):
         if l.digest: by_digest[l.digest].append(i)
     yield from _copies(looks, places, [g for g in by_digest.values() if len(g) > 1])
-    rows = [g[0] for g in by_digest.values() if looks[g[0]].thumb and looks[g[0]].spread >= min_spread]
-    if not rows: return
-    def rows_of(k): return np.frombuffer(b''.join(getattr(looks[i], k) for i in rows), np.uint8).reshape(len(rows), -1)
-    pairs = near_pairs(rows_of('phash'), rows_of('thumb'))
-    yield from _copies(looks, places, [[rows[k] for k in g] for g in _components(len(rows), pairs)], 'near_')
+    yield from _copies(looks, places, _near(looks, [g[0] for g in by_digest.values()]), 'near_')
 
 # %% ../nbs/10c_check.ipynb #c9dfc811
 def _class_notes(counts):
@@ -342,6 +347,7 @@ def check_folder(
 )->Report:                # Tables of files and findings, and their sum
     "Everything that is wrong with the photos under `path`. Nothing is changed. Raises `CableError` if no class folder with photos is there."
     root, start = Path(path), time.perf_counter()
+    if full: import imagehash, scipy.fftpack # here, once, and not in each process
     if not root.exists(): raise CableError(f"no folder '{root}'; name one that holds a folder of photos per class")
     if not root.is_dir(): raise CableError(f"'{root}' is a file; name the folder that holds a folder of photos per class")
     paths, places, rows = _sort_files(root, read_splits(splits) if splits else None)

@@ -1,0 +1,1 @@
+"Side-by-side measurements, each run by `python -m benchmarks.NAME`"

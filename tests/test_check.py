@@ -1,0 +1,399 @@
+"Hostile drawers: every file gets its verdict, none stops the run, and what is moved comes back byte for byte."
+import io
+import json
+import os
+import random
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cable_classifier import check as module
+from cable_classifier.check import Look, Report, check_folder, fix_folder, look_at, move_aside, near_pairs, plot_report, read_journal, read_splits, undo_fix
+from cable_classifier.photos import PhotoError, check_photos, get_photos, open_photo, photo_errors, refuse_size
+from cable_classifier.workspace import CableError
+
+
+def picture(seed, size=(160, 120), mode='RGB'):
+    "A sharp picture of its own: random blocks"
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.NEAREST).convert(mode)
+
+
+def encoded(im, format, **kwargs):
+    buf = io.BytesIO()
+    im.save(buf, format, **kwargs)
+    return buf.getvalue()
+
+
+@pytest.fixture
+def drawer(tmp_path):
+    "Two classes of 25 good photos each"
+    for c in range(2):
+        (tmp_path/'drawer'/f'class_{c}').mkdir(parents=True)
+        for i in range(25): picture(100*c + i).save(tmp_path/'drawer'/f'class_{c}'/f'{i:02}.jpg', quality=90)
+    return tmp_path/'drawer'
+
+
+def snapshot(root):
+    "Path -> what is there, to the byte, and when it was written"
+    def content(p):
+        if p.is_symlink(): return os.readlink(p)
+        return (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode) if p.is_file() else None
+    return {str(p.relative_to(root)): content(p) for p in root.rglob('*')}
+
+
+def png_claiming(w, h):
+    "A PNG of a few bytes whose header claims `w` by `h` pixels"
+    def chunk(name, data): return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'\0'*1000)) + chunk(b'IEND', b'')
+
+
+def bad_files():
+    "Name -> (bytes, kinds the check must find)"
+    whole = {k: encoded(picture(1000 + i), f) for i, (k, f) in enumerate(dict(jpg='JPEG', png='PNG', webp='WEBP').items())}
+    bad = {f'cut_{k}_{i}.{k}': (data[:len(data)*i//8], {'cut_short', 'not_a_picture'}) for k, data in whole.items() for i in range(1, 8)}
+    heif = pytest.importorskip('pillow_heif').from_pillow(picture(1010))
+    buf = io.BytesIO()
+    heif.save(buf)
+    bad['cut.heic'] = buf.getvalue()[:len(buf.getvalue())//2], {'cut_short', 'not_a_picture'}
+    bad['cut.avif'] = encoded(picture(1011), 'AVIF')[:400], {'cut_short', 'not_a_picture'}
+    bad['cut.tif'] = encoded(picture(1012), 'TIFF')[:5000], {'cut_short', 'not_a_picture'}
+    bad['cut.bmp'] = encoded(picture(1013), 'BMP')[:5000], {'cut_short', 'not_a_picture'}
+    bad['bomb.png'] = encoded(Image.new('1', (9000, 9000)), 'PNG'), {'too_large'}
+    bad['claims.png'] = png_claiming(60000, 60000), {'too_large'}
+    bad['empty.jpg'] = b'', {'empty'}
+    bad['text.jpg'] = b'dear diary', {'not_a_picture'}
+    bad['page.jpg'] = b'<!doctype html><html><body>403</body></html>', {'not_a_picture'}
+    bad['eps.jpg'] = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', {'not_a_picture'}
+    bad['pdf.jpg'] = b'%PDF-1.7\n', {'not_a_picture'}
+    bad['zip.png'] = b'PK\x03\x04' + b'\0'*99, {'not_a_picture'}
+    bad['svg.png'] = b'<svg xmlns="http://www.w3.org/2000/svg"/>', {'not_a_picture'}
+    bad['noise.jpg'] = random.Random(0).randbytes(4000), {'not_a_picture'}
+    bad['head_only.jpg'] = whole['jpg'][:20] + random.Random(1).randbytes(3000), {'cut_short', 'not_a_picture'}
+    bad['strip.png'] = encoded(picture(1020, (20000, 64)), 'PNG'), {'odd_shape'}
+    bad['thin.png'] = encoded(picture(1021, (20000, 4)), 'PNG'), {'too_small'}
+    bad['dot.png'] = encoded(Image.new('RGB', (1, 1)), 'PNG'), {'too_small'}
+    bad['grey.png'] = encoded(Image.new('RGB', (200, 200), (120, 120, 120)), 'PNG'), {'blank'}
+    bad['night.png'] = encoded(picture(1022).point(lambda v: v//8), 'PNG'), {'dark'}
+    bad['soft.png'] = encoded(picture(1023, (6, 6)).resize((256, 256), Image.Resampling.BICUBIC), 'PNG'), {'blurred'}
+    bad['really_png.jpg'] = encoded(picture(1024), 'PNG'), {'wrong_extension'}
+    bad['really_heic.jpg'] = heif_bytes(picture(1025)), {'wrong_extension'}
+    bad['moves.gif'] = encoded(picture(1026), 'GIF', save_all=True, append_images=[picture(1027)]), {'moving'}
+    bad['line\nbreak.jpg'] = b'', {'empty'}
+    bad['\U0001f50c emoji.jpg'] = b'', {'empty'}
+    bad['quote",comma.jpg'] = b'', {'empty'}
+    bad['clip.mp4'] = b'\0\0\0\x18ftypmp42', {'foreign'}
+    bad['nosuffix'] = whole['jpg'], {'foreign'}
+    return bad
+
+
+def heif_bytes(im, **kwargs):
+    buf = io.BytesIO()
+    pytest.importorskip('pillow_heif').from_pillow(im).save(buf, **kwargs)
+    return buf.getvalue()
+
+
+def good_files():
+    "Name -> bytes of unusual photos that are all right"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    jpg = encoded(picture(2000), 'JPEG', exif=exif)
+    grey16 = Image.fromarray((np.asarray(picture(2001, mode='L')).astype(np.uint16)*257))
+    good = {'turned.jpg': jpg, 'broken_exif.jpg': jpg.replace(b'Exif\0\0MM', b'Exif\0\0XX').replace(b'Exif\0\0II', b'Exif\0\0XX'),
+            'cmyk.jpg': encoded(picture(2002, mode='CMYK'), 'JPEG'), 'palette.png': encoded(picture(2003, mode='P'), 'PNG'),
+            'alpha.png': encoded(picture(2004, mode='RGBA'), 'PNG'), 'grey16.png': encoded(grey16, 'PNG'), 'grey.jpg': encoded(picture(2005, mode='L'), 'JPEG'),
+            'float.tif': encoded(Image.fromarray(np.asarray(picture(2006, mode='L'), dtype=np.float32)/255), 'TIFF'),
+            'progressive.jpg': encoded(picture(2007), 'JPEG', progressive=True), 'cmyk.tif': encoded(picture(2008, mode='CMYK'), 'TIFF'),
+            'still.gif': encoded(picture(2009), 'GIF'), 'plain.bmp': encoded(picture(2010), 'BMP'), 'phone.heic': heif_bytes(picture(2011)),
+            'phone.avif': encoded(picture(2012), 'AVIF'), 'lossless.webp': encoded(picture(2013), 'WEBP', lossless=True), 'UPPER.JPG': encoded(picture(2014), 'JPEG'),
+            'grey alpha.png': encoded(picture(2015, mode='LA'), 'PNG'), 'two colours.png': encoded(picture(2016, mode='1'), 'PNG'),
+            'twelve megapixels.jpg': encoded(picture(2017, (4000, 3000)), 'JPEG')}
+    return good
+
+
+def test_hostile_folder(drawer, tmp_path):
+    "At least 40 hostile files among good ones: each its verdict, the good ones none"
+    bad, good, home = bad_files(), good_files(), drawer/'class_0'
+    assert len(bad) >= 40
+    for name, data in [*((n, d) for n, (d, _) in bad.items()), *good.items()]: (home/name).write_bytes(data)
+    (home/'deep'/'er').mkdir(parents=True)
+    for i, p in enumerate(('deep/a.jpg', 'deep/er/b.jpg', '../lost.jpg')): (home/p).write_bytes(encoded(picture(4000 + i), 'JPEG'))
+    (tmp_path/'secret.jpg').write_bytes(encoded(picture(3000), 'JPEG'))
+    want = {f'class_0/{n}': k for n, (_, k) in bad.items()} | {'class_0/deep/a.jpg': {'stray'}, 'class_0/deep/er/b.jpg': {'stray'}, 'lost.jpg': {'stray'}}
+    if hasattr(os, 'symlink'):
+        os.symlink(tmp_path/'secret.jpg', home/'out.jpg')
+        os.symlink(home/'nothing', home/'dead.jpg')
+        os.symlink(drawer, home/'loop')
+        os.symlink(home/'self.jpg', home/'self.jpg')
+        want |= {'class_0/out.jpg': {'link'}, 'class_0/dead.jpg': {'missing'}, 'class_0/loop': {'link'}, 'class_0/self.jpg': {'missing', 'cut_short'}}
+    if hasattr(os, 'mkfifo'):
+        os.mkfifo(home/'pipe.jpg')
+        want['class_0/pipe.jpg'] = {'special'}
+    before = snapshot(drawer)
+    report = check_folder(drawer)
+    found = report.findings[~report.findings.kind.isin(['few', 'lopsided'])]
+    got = found.groupby('path').kind.agg(set).to_dict()
+    assert set(got) == set(want), (set(got) - set(want), set(want) - set(got))
+    for p, kinds in got.items(): assert kinds <= want[p] and len(kinds) == 1, (p, kinds, want[p])
+    assert snapshot(drawer) == before # looking changes nothing
+    assert json.loads(report.to_json())['summary'] == report.summary
+    moved = fix_folder(report, yes=True)
+    assert set(moved) == set(found.path[found.moves])
+    left = check_folder(drawer)
+    assert not (left.findings.weight == 'error').any()
+    assert not [p for p in get_photos(drawer) if 'quarantine' in p.parts]
+    back, kept = undo_fix(drawer)
+    assert sorted(back) == sorted(moved) and not kept
+    assert snapshot(drawer) == before
+
+
+@pytest.mark.skipif(getattr(os, 'geteuid', lambda: 0)() == 0, reason='root may read everything')
+def test_unreadable(drawer):
+    (drawer/'class_0'/'00.jpg').chmod(0)
+    (drawer/'class_1'/'locked').mkdir(mode=0)
+    f = check_folder(drawer).findings
+    assert set(f.path) == {'class_0/00.jpg', 'class_1/locked'} and set(f.kind) == {'unreadable'}
+
+
+def test_good_pixels():
+    "Unusual modes come out in the right colours"
+    cmyk = Image.new('CMYK', (64, 64), (0, 255, 255, 0))
+    for f in ('JPEG', 'TIFF'):
+        r, g, b = to_rgb_of(encoded(cmyk, f)).getpixel((32, 32))
+        assert r > 230 and g < 30 and b < 30
+    red = Image.new('RGBA', (64, 64), (255, 0, 0, 128))
+    assert to_rgb_of(encoded(red, 'PNG')).getpixel((5, 5)) == (255, 127, 127)
+    p = Image.new('P', (64, 64), 3)
+    p.putpalette([0]*9 + [10, 200, 30])
+    assert to_rgb_of(encoded(p, 'PNG')).getpixel((5, 5)) == (10, 200, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert to_rgb_of(encoded(picture(0, (64, 32)), 'WEBP', exif=exif)).size == (32, 64)
+    assert to_rgb_of(heif_bytes(picture(0, (128, 64)), exif=exif.tobytes())).size in [(64, 128), (128, 64)]
+
+
+def to_rgb_of(data):
+    from cable_classifier.photos import open_image, to_rgb
+    with open_image(io.BytesIO(data)) as im: return to_rgb(im)
+
+
+def test_photo_errors_are_sentences(tmp_path):
+    "`photo_errors` turns whatever a decoder raises into a `PhotoError` with a kind; `refuse_size` is one of its users"
+    for e in (struct.error('x'), KeyError('x'), RecursionError(), MemoryError(), zlib.error('x'), OverflowError()):
+        with pytest.raises(PhotoError) as r, photo_errors('a.jpg'): raise e
+        assert r.value.kind == 'cut_short' and str(r.value).startswith("'a.jpg' ")
+    with pytest.raises(CableError, match='million pixels'), photo_errors('a.jpg') as no: refuse_size(no, Image.new('1', (8000, 8000)))
+    (tmp_path/'e.jpg').write_bytes(b'')
+    assert list(check_photos([tmp_path/'e.jpg'])) == [tmp_path/'e.jpg']
+
+
+def test_a_decoder_that_dies(drawer, monkeypatch):
+    "A file that ends the process that opens it is named; the others are looked at"
+    if os.name == 'nt': pytest.skip('needs fork')
+    for i in range(60): picture(500 + i, (64, 64)).save(drawer/'class_1'/f'more{i}.png')
+    real, parent = module.look_at, os.getpid()
+    def killer(path, *args):
+        if path.endswith(('07.jpg', 'more3.png')) and os.getpid() != parent: os._exit(11)
+        return real(path, *args)
+    monkeypatch.setattr(module, 'look_at', killer)
+    report = check_folder(drawer, workers=2)
+    f = report.findings
+    assert set(f.path[f.kind == 'cut_short']) == {'class_0/07.jpg', 'class_1/07.jpg', 'class_1/more3.png'}
+    assert len(report.files) == 110 and (report.files.digest != '').sum() == 107
+
+
+def test_copies_across_classes_and_splits(tmp_path):
+    "The same photo under two labels, in two splits, twice; and again nearly so"
+    for n, (s, c) in enumerate((s, c) for s in ('train', 'val', 'test') for c in 'ab'):
+        (tmp_path/s/c).mkdir(parents=True)
+        for i in range(21): picture(5000 + 100*n + i).save(tmp_path/s/c/f'{i}.png')
+    shutil.copy(tmp_path/'test/a/0.png', tmp_path/'train/a/leak.png')
+    shutil.copy(tmp_path/'train/a/1.png', tmp_path/'train/b/conflict.png')
+    shutil.copy(tmp_path/'train/a/2.png', tmp_path/'train/a/twice.png')
+    open_photo(tmp_path/'val/b/3.png').save(tmp_path/'train/b/near_leak.jpg', quality=60)
+    open_photo(tmp_path/'test/a/4.png').resize((100, 75)).save(tmp_path/'test/b/near_conflict.png')
+    f = check_folder(tmp_path).findings
+    got = {(k, p) for k, p in zip(f.kind, f.path)}
+    assert got == {('leak', 'train/a/leak.png'), ('conflict', 'train/a/1.png'), ('conflict', 'train/b/conflict.png'), ('duplicate', 'train/a/twice.png'),
+                   ('near_leak', 'train/b/near_leak.jpg'), ('near_conflict', 'test/a/4.png'), ('near_conflict', 'test/b/near_conflict.png')}
+    assert fix_folder(Report(tmp_path, check_folder(tmp_path).files, f, 0.)) and (tmp_path/'test/a/0.png').exists()
+
+
+def test_splits_from_a_file(drawer, tmp_path):
+    shutil.copy(drawer/'class_0'/'00.jpg', drawer/'class_0'/'again.jpg')
+    csv = tmp_path/'split.csv'
+    csv.write_text('fname,label,group,split\nclass_0/00.jpg,class_0,a,test\nclass_0/again.jpg,class_0,b,train\n')
+    assert read_splits(csv) == {'class_0/00.jpg': 'test', 'class_0/again.jpg': 'train'}
+    f = check_folder(drawer, csv).findings
+    assert list(zip(f.kind, f.path)) == [('leak', 'class_0/again.jpg')]
+    csv.write_text('name\nx\n')
+    with pytest.raises(CableError, match="column 'fname'"): check_folder(drawer, csv)
+
+
+def test_few_and_lopsided(drawer):
+    for f in sorted((drawer/'class_1').iterdir())[4:]: f.unlink()
+    assert set(check_folder(drawer).findings.kind) == {'few', 'lopsided'}
+
+
+def test_near_pairs_is_exact_and_bounded():
+    "Against comparing all; and a crowd of one hash does not take the square of its number"
+    rng = np.random.default_rng(1)
+    h = rng.integers(0, 256, (1500, 40), dtype=np.uint8)
+    h[:, 8:] = 0
+    h[1000:, :8] = h[:500, :8]
+    for row in h[1000:]:
+        for bit in rng.choice(64, rng.integers(0, 12), replace=False): row[bit//8] ^= 1 << bit % 8
+    d = np.unpackbits(h[:, None, :8] ^ h[None, :, :8], axis=2).sum(2)
+    want = {tuple(p) for p in np.argwhere(np.triu(d <= 8, 1)).tolist()}
+    assert {tuple(p) for p in near_pairs(h, np.zeros((1500, 192))).tolist()} == want and len(want) > 300
+    crowd = np.zeros((50_000, 40), np.uint8)
+    assert len(near_pairs(crowd, np.zeros((50_000, 192), np.uint8))) == 49_999
+
+
+def spoil(drawer, n=6):
+    for i in range(n): (drawer/'class_0'/f'{i:02}.jpg').write_bytes(b'bad %d' % i)
+
+
+def test_more_than_a_fifth_asks(drawer):
+    spoil(drawer, 11)
+    before = snapshot(drawer)
+    with pytest.raises(CableError, match='more than a fifth'): fix_folder(check_folder(drawer))
+    assert snapshot(drawer) == before
+    assert len(fix_folder(check_folder(drawer), yes=True)) == 11
+    undo_fix(drawer)
+    assert snapshot(drawer) == before
+
+
+@pytest.mark.parametrize('k', range(6))
+@pytest.mark.parametrize('after', [False, True], ids=['before the rename', 'after it'])
+def test_interrupted_in_the_middle(drawer, monkeypatch, k, after):
+    "Wherever a power cut falls, undo brings everything back"
+    spoil(drawer)
+    before, report, real, n = snapshot(drawer), check_folder(drawer), os.rename, [0]
+    def cut_off(a, b):
+        n[0] += 1
+        if n[0] != k + 1 or after: real(a, b)
+        if n[0] == k + 1: raise KeyboardInterrupt
+    monkeypatch.setattr(os, 'rename', cut_off)
+    with pytest.raises(KeyboardInterrupt): fix_folder(report)
+    with open(drawer/'quarantine'/'journal.csv', 'a') as f: f.write('2026-01-01T00:00:00,"class_0/1') # a line half written
+    n[0] = 0
+    if k + after > 2: # the undo is cut off too
+        monkeypatch.setattr(os, 'rename', lambda a, b: cut_off(a, b) if n[0] < 2 else 1/0)
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)): undo_fix(drawer)
+    monkeypatch.undo()
+    undo_fix(drawer)
+    assert snapshot(drawer) == before
+
+
+def test_fix_goes_on_after_an_interruption(drawer, monkeypatch):
+    spoil(drawer)
+    before, report = snapshot(drawer), check_folder(drawer)
+    real = os.rename
+    def rename(a, b):
+        if str(a).endswith('03.jpg'): raise OSError(5, 'disk went away')
+        real(a, b)
+    monkeypatch.setattr(os, 'rename', rename)
+    with pytest.raises(OSError): fix_folder(report)
+    monkeypatch.undo()
+    assert len(fix_folder(report)) == 3 # those that are still there
+    assert len(read_journal(drawer/'quarantine'/'journal.csv')) == 7
+    assert len(undo_fix(drawer)[0]) == 6 and snapshot(drawer) == before
+
+
+def test_undo_overwrites_nothing(drawer):
+    spoil(drawer, 2)
+    fix_folder(check_folder(drawer))
+    (drawer/'class_0'/'00.jpg').write_bytes(b'new')
+    back, left = undo_fix(drawer)
+    assert back == ['class_0/01.jpg'] and list(left) == ['class_0/00.jpg']
+    assert (drawer/'class_0'/'00.jpg').read_bytes() == b'new' and (drawer/'quarantine'/'class_0'/'00.jpg').read_bytes() == b'bad 0'
+    (drawer/'class_0'/'00.jpg').unlink()
+    assert undo_fix(drawer) == (['class_0/00.jpg'], {}) and not (drawer/'quarantine').exists()
+
+
+def test_twice_the_same_name(drawer):
+    "A second file of a name that is in quarantine already gets a number, and both come back"
+    assert move_aside(drawer, [('class_0/00.jpg', 'empty', '')]) == ['class_0/00.jpg']
+    (drawer/'class_0'/'00.jpg').write_bytes(b'second')
+    move_aside(drawer, [('class_0/00.jpg', 'empty', '')])
+    assert (drawer/'quarantine'/'class_0'/'00 (1).jpg').read_bytes() == b'second'
+    assert undo_fix(drawer)[0] == ['class_0/00.jpg']
+
+
+def test_names_that_are_not_text(drawer):
+    "A name of bytes that are no UTF-8"
+    name = os.fsdecode(b'class_0/\xff\xfe.jpg')
+    try: (drawer/name).write_bytes(b'')
+    except OSError: pytest.skip('this file system takes text only')
+    report = check_folder(drawer)
+    assert list(report.findings.path) == [name] and json.loads(report.to_json())
+    assert fix_folder(report) == [name] and undo_fix(drawer)[0] == [name]
+
+
+def test_look_and_picture(drawer):
+    "A `Look` holds no pixels; a report is shown as a figure"
+    look = look_at('class_0/00.jpg', drawer)
+    assert isinstance(look, Look) and len(look.phash) == 40 and len(look.thumb) == 192 and look.width == 160
+    assert plot_report(check_folder(drawer)) is None
+    (drawer/'class_0'/'x.jpg').write_bytes((drawer/'class_1'/'00.jpg').read_bytes())
+    import matplotlib
+    matplotlib.use('Agg')
+    assert len(plot_report(check_folder(drawer)).axes) >= 2
+
+
+def test_hash_is_imagehash(drawer):
+    "The hash kept is imagehash's own phash"
+    import imagehash
+    im = open_photo(drawer/'class_0'/'00.jpg')
+    bits = imagehash.phash(im.convert('L'), 16).hash
+    assert look_at('class_0/00.jpg', drawer).phash[8:] == np.packbits(bits).tobytes()
+
+
+def refused(r, *words):
+    assert r.returncode == 2 and 'Traceback' not in r.stderr and r.stderr.startswith('cables: ') and r.stderr.count('\n') == 1, r.stderr
+    for w in words: assert str(w) in r.stderr
+
+
+def test_command_line(cables, drawer, tmp_path):
+    "Exit codes, JSON, --fix, --undo and the bad inputs of a user"
+    assert cables('check', drawer).returncode == 0
+    spoil(drawer, 3)
+    before = snapshot(drawer)
+    r = cables('check', drawer, '--json')
+    assert r.returncode == 1 and json.loads(r.stdout)['summary']['kinds'] == {'not_a_picture': 3} and snapshot(drawer) == before
+    r = cables('check', drawer, '--fix', '--json')
+    assert r.returncode == 0 and len(json.loads(r.stdout)['moved']) == 3
+    r = cables('check', drawer, '--undo')
+    assert r.returncode == 0 and 'put back 3' in r.stdout and snapshot(drawer) == before
+    refused(cables('check', drawer, '--undo'), 'nothing to undo')
+    refused(cables('check', drawer, '--undo', '--fix'), 'choose one')
+
+
+def test_bad_input(cables, drawer, tmp_path):
+    "No class folder, a file for a folder, a split without columns, a quarantine that cannot be written, too much to move: one sentence, nothing moved"
+    (tmp_path/'none').mkdir()
+    refused(cables('check', tmp_path/'none'), 'one folder per class')
+    refused(cables('check', drawer/'class_0'/'00.jpg'), 'is a file')
+    (tmp_path/'s.csv').write_text('a,b\n1,2\n')
+    refused(cables('check', drawer, '--split', tmp_path/'s.csv', '--fix'), "'fname'")
+    spoil(drawer, 3)
+    (drawer/'quarantine').write_text('in the way')
+    before = snapshot(drawer)
+    r = cables('check', drawer, '--fix')
+    refused(r, 'cannot write the quarantine')
+    assert snapshot(drawer) == before
+    (drawer/'quarantine').unlink()
+    spoil(drawer, 12)
+    refused(cables('check', drawer, '--fix'), '12 of 50', '--yes')
+    assert not (drawer/'quarantine').exists()
+
+
+def test_real_photos(real_photos):
+    "What is wrong with the real photos, and nothing else: two classes are small. Seen by eye, every photo is whole, sharp enough and its own."
+    s = check_folder(real_photos).summary
+    assert s['kinds'] == {'few': 2} and s['errors'] == 0
