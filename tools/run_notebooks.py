@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run notebooks in a real kernel and store their outputs, tidied: `python tools/run_notebooks.py [NOTEBOOK ...]`, all of them by default.
 
-Cell ids stay. Left out of what is stored: progress bars, warnings on stderr, execution metadata.
+Cell ids stay. Left out of what is stored: progress bars, warnings on stderr, widgets, execution metadata.
 """
 import sys, time
 from pathlib import Path
@@ -14,8 +14,9 @@ root = Path(__file__).resolve().parents[1]
 
 
 def is_litter(out):
-    "Progress-bar styles, emptied bars and warnings: nothing a reader of the page wants"
+    "Progress-bar styles, emptied bars, warnings, and widgets, which are dead without a kernel: nothing a reader of the page wants"
     if out.output_type == 'stream': return out.name == 'stderr'
+    if 'application/vnd.jupyter.widget-view+json' in out.get('data', {}): return True
     html = out.get('data', {}).get('text/html')
     if html is None: return False
     return '<style>' in html and 'progress' in html or '<progress' in html or not html.replace('<div>', '').replace('</div>', '').strip()
