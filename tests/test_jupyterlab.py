@@ -61,7 +61,7 @@ finished = f"() => {{ const ps = {prompts}; return ps.some(p => /\\[\\d+\\]/.tes
 sights = """() => ({
     red: [...document.querySelectorAll('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')].map(e => e.innerText),
     bars: document.querySelectorAll('.jp-OutputArea progress, .jp-OutputArea .progress').length,
-    plots: [...document.querySelectorAll('.jp-OutputArea-output img')].map(i => i.naturalWidth * i.clientWidth) })"""
+    plots: [...document.querySelectorAll('.jp-OutputArea-output img')].filter(i => !i.closest('.jupyter-widgets')).map(i => i.naturalWidth * i.clientWidth) })"""
 
 
 def open_and_run(page, url, name, minutes):
@@ -97,6 +97,28 @@ def test_run_all(path, lab, page, tmp_path):
     assert seen['bars'] == 0
     assert [e[:400] for e in seen['red'] if not of_others.search(e)] == []
     assert len(seen['plots']) == stored and all(seen['plots'])
+
+
+@pytest.mark.slow
+def test_widgets_answer(lab, page, tmp_path):
+    "Every slider of 18_explore draws another picture when it is moved by the keyboard"
+    url, _ = lab
+    open_and_run(page, url, '18_explore.ipynb', minutes=10)
+    boxes = page.locator('.jp-OutputArea-output .widget-interact')
+    assert boxes.count() == 4
+    for i in range(4):
+        box = boxes.nth(i)
+        box.scroll_into_view_if_needed()
+        picture = box.locator('img')
+        picture.wait_for(timeout=20_000)
+        before = picture.get_attribute('src')
+        box.screenshot(path=tmp_path/f'widget-{i}-before.png')
+        handle = box.locator('.noUi-handle').first
+        handle.focus()
+        for _ in range(3): handle.press('ArrowRight')
+        page.wait_for_function('([e, old]) => e.querySelector("img") && e.querySelector("img").src !== old', arg=[box.element_handle(), before], timeout=30_000)
+        page.wait_for_timeout(1500)
+        box.screenshot(path=tmp_path/f'widget-{i}-after.png')
 
 
 def test_an_error_is_seen(lab, page, tmp_path):
