@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['split_names', 'sidecars', 'near_bits', 'near_all', 'near_levels', 'kinds', 'min_side', 'max_aspect', 'min_light',
            'min_spread', 'min_sharp', 'few_photos', 'max_ratio', 'Look', 'look_at', 'near_pairs', 'Report',
-           'read_splits', 'check_folder', 'plot_report', 'read_journal', 'move_aside', 'fix_folder', 'undo_fix']
+           'read_splits', 'check_folder', 'plot_report', 'read_journal', 'move_aside', 'fix_folder', 'undo_fix',
+           'near_groups', 'join_near']
 
 # %% ../nbs/10c_check.ipynb #f6fd8c63
 import csv, io, json, multiprocessing, os, signal, stat, sys, time
@@ -488,3 +489,26 @@ def _sweep(q):
     for d,_,_ in sorted(os.walk(q), reverse=True):
         try: os.rmdir(d)
         except OSError: pass # something of the user's
+
+# %% ../nbs/10c_check.ipynb #0eb5e4a7
+def near_groups(
+    path:str|Path,         # Folder the names are relative to
+    fnames,                # Names of photos
+    workers:int|None=None, # Processes; one a core by default
+)->list:                   # Lists of names, two and more, that show nearly the same
+    "Groups of photos that are copies of each other, exact or near. Photos that do not open are in none."
+    looks = sorted(_looks([str(f) for f in fnames], Path(path), workers=workers))
+    return [[looks[i].path for i in g] for g in _near(looks, list(range(len(looks))))]
+
+# %% ../nbs/10c_check.ipynb #b3f334ab
+def join_near(
+    path:str|Path,     # Folder the table's `fname` are relative to
+    items:pd.DataFrame # Table of `get_items`
+)->pd.DataFrame:       # The table, groups that share a near-duplicate made one
+    "`items` with one group for all photos tied by a group or by being nearly the same, directly or through others"
+    row = {f: i for i,f in enumerate(items.fname)}
+    pairs = [(row[g[0]], row[f]) for g in near_groups(path, items.fname) for f in g[1:]]
+    pairs += [(int(r[0]), int(i)) for r in (np.flatnonzero(items.group == g) for g in items.group[items.group.duplicated()].unique()) for i in r[1:]]
+    group = items.group.to_numpy(dtype=object, copy=True)
+    for g in _components(len(items), pairs): group[g] = group[min(g)]
+    return items.assign(group=group)

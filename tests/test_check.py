@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cable_classifier import check as module
-from cable_classifier.check import Look, Report, check_folder, fix_folder, look_at, move_aside, near_pairs, plot_report, read_journal, read_splits, undo_fix
+from cable_classifier.check import Look, Report, check_folder, fix_folder, join_near, look_at, move_aside, near_groups, near_pairs, plot_report, read_journal, read_splits, undo_fix
 from cable_classifier.photos import PhotoError, check_photos, get_photos, open_photo, photo_errors, refuse_size
 from cable_classifier.workspace import CableError
 
@@ -344,6 +344,20 @@ def test_look_and_picture(drawer):
     import matplotlib
     matplotlib.use('Agg')
     assert len(plot_report(check_folder(drawer)).axes) >= 2
+
+
+def test_near_groups_join_what_is_tied(drawer):
+    "Groups tied by a copy, or by their own name, become one; the rest stays as it is"
+    import pandas as pd
+    open_photo(drawer/'class_0'/'00.jpg').save(drawer/'class_0'/'small.jpg', quality=50)
+    shutil.copy(drawer/'class_0'/'01.jpg', drawer/'class_0'/'same.jpg')
+    fnames = sorted(p.relative_to(drawer).as_posix() for p in drawer.glob('class_0/*.jpg'))
+    assert near_groups(drawer, fnames) == [['class_0/00.jpg', 'class_0/small.jpg'], ['class_0/01.jpg', 'class_0/same.jpg']]
+    items = pd.DataFrame(dict(fname=fnames, label='class_0', group=fnames, split=''))
+    items.loc[items.fname.isin(['class_0/small.jpg', 'class_0/02.jpg']), 'group'] = 'mine'
+    joined = join_near(drawer, items).set_index('fname').group
+    assert joined['class_0/00.jpg'] == joined['class_0/small.jpg'] == joined['class_0/02.jpg'] != joined['class_0/01.jpg'] == joined['class_0/same.jpg']
+    assert joined.nunique() == len(fnames) - 3
 
 
 def test_hash_is_imagehash(drawer):
