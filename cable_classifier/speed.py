@@ -41,6 +41,8 @@ class Presize(Transform):
         if x is None: x = self._keep(key, open_photo(fn), split_idx)
         return self.cls.create(x)
 
+    def __getstate__(self): return self.__dict__ | dict(kept={}, held=0) # an exported learner carries no photos
+
     def _keep(self, key, im, split_idx):
         "Pixels of `im` as the split wants them, kept if there is room"
         x = np.asarray(crop_square(im, self.size) if split_idx else shrink(im, self.size))
