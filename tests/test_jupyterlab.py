@@ -132,3 +132,21 @@ def test_an_error_is_seen(lab, page, tmp_path):
     take_picture(page, tmp_path/'broken.png')
     assert 'careful' in seen['red'][0] and 'Traceback (most recent' in seen['red'][1] and seen['bars'] and not seen['plots']
     assert page.evaluate(prompts)[-1] == '[ ]:'
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=p.stem, marks=[] if p.stem == '10_photos' else pytest.mark.slow) for p in notebooks])
+def test_nbval(path, tmp_path):
+    "`nbval --nbval-lax` runs every cell in a kernel. It calls outputs without an execution count an error, and `nbdev_clean` takes the counts away, so a copy gets them back"
+    pytest.importorskip('nbval')
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for i, c in enumerate(c for c in nb['cells'] if c['cell_type'] == 'code'):
+        c['execution_count'] = i+1
+        for o in c['outputs']:
+            if o['output_type'] == 'execute_result': o['execution_count'] = i+1
+    shutil.copytree(root/'nbs', tmp_path/'nbs', ignore=shutil.ignore_patterns('.*', '_*'))
+    copy = tmp_path/'nbs'/path.relative_to(root/'nbs')
+    copy.write_text(json.dumps(nb), encoding='utf-8')
+    args = ['-q', '-p', 'no:cacheprovider', '--nbval-lax', '--nbval-cell-timeout=1800', f'--rootdir={tmp_path}', str(copy)]
+    res = subprocess.run([sys.executable, '-m', 'pytest', *args], cwd=copy.parent, env=dict(os.environ, PYTHONPATH=str(root)), capture_output=True, text=True)
+    assert res.returncode == 0, res.stdout[-2000:]
+    assert int(re.search(r'(\d+) passed', res.stdout)[1]) == sum(c['cell_type'] == 'code' for c in nb['cells'])
