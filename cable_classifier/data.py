@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .photos import open_photo, get_photos, check_photos
+from .check import check_folder, join_near
 from .speed import Presize
 from .starter import starter_stats
 
@@ -104,9 +105,10 @@ def split_items(
     valid_pct:float=0.2,  # Share of the photos left after the test split that goes to valid
     test_pct:float=0.2,   # Share of all photos that goes to test, where the table fixes no test split
     seed:int=42,          # The same seed gives the same split
+    near:str|Path|None=None, # Folder of the photos, to keep nearly equal ones on one side too
 )->pd.DataFrame:          # The table with `split` one of 'train', 'valid', 'test' on every row
     "`items` split by group, each class in its share (scikit-learn's `StratifiedGroupKFold`). Raises `CableError` if a class has too few groups."
-    df = items.copy()
+    df = items.copy() if near is None else join_near(near, items)
     if not (df.split == 'test').any(): df.loc[_hold_out(df, test_pct, seed), 'split'] = 'test'
     rest = df[df.split != 'test']
     df.loc[rest.index, 'split'] = 'train'
