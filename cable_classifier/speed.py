@@ -29,20 +29,16 @@ class Presize(Transform):
         cls=PILImage,         # Class of the picture handed on
         most:int=1_000_000_000, # Bytes of pixels kept in memory
     ):
-        super().__init__()
         store_attr()
         self.kept,self.held = {},0
-
+        super().__init__()
     def __call__(self, fn, split_idx=None, **kwargs):
         if not isinstance(fn, (str, Path)): return self.cls.create(fn)
         s = Path(fn).stat() if Path(fn).is_file() else None
         key = (str(fn), bool(split_idx), s and (s.st_size, s.st_mtime_ns))
-        x = self.kept.get(key)
-        if x is None: x = self._keep(key, open_photo(fn), split_idx)
+        if (x := self.kept.get(key)) is None: x = self._keep(key, open_photo(fn), split_idx)
         return self.cls.create(x)
-
     def __getstate__(self): return self.__dict__ | dict(kept={}, held=0) # an exported learner carries no photos
-
     def _keep(self, key, im, split_idx):
         "Pixels of `im` as the split wants them, kept if there is room"
         x = np.asarray(crop_square(im, self.size) if split_idx else shrink(im, self.size))
