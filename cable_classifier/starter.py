@@ -286,6 +286,17 @@ def _photo_stage(model, vocab, photos, size, epochs, path):
     learn.fit_one_cycle(epochs, 1e-3, pct_start=.15)
     return learn,dict(photos=len(learn.dls.train_ds), photo_epochs=epochs, photo_size=size)
 
+# %% ../nbs/12_starter.ipynb #5e0c61aa
+class _KeepEpoch(Callback):
+    "Weights and optimiser of the last finished epoch, as `starter_<epoch>.pth` in the learner's model folder, whole or not at all"
+    order = 61
+    def __init__(self, start): store_attr()
+    def after_epoch(self):
+        if self.epoch < self.start: return
+        file = self.learn.path/self.learn.model_dir/f'starter_{self.epoch}.pth'
+        with atomic_path(file) as tmp: self.learn.save(tmp.with_suffix(''))
+        file.with_stem(f'starter_{self.epoch-1}').unlink(missing_ok=True)
+
 # %% ../nbs/12_starter.ipynb #987b0ff4
 def train_starter(
     path:str|Path,    # Folder of `render_turns`
@@ -305,7 +316,8 @@ def train_starter(
     learn = _starter_learner(dls, _new_body(dls.c), Path(out).parent)
     done = sorted(int(f.stem.split('_')[1]) for f in (learn.path/learn.model_dir).glob('starter_*.pth'))
     if done: learn.load(f'starter_{done[-1]}')
-    learn.fit_one_cycle(epochs, lr, cbs=SaveModelCallback(every_epoch=1, fname='starter', with_opt=True), start_epoch=done[-1]+1 if done else 0)
+    start = done[-1]+1 if done else 0
+    learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(start), start_epoch=start)
     about = dict(kinds=list(dls.vocab), pictures=len(dls.train_ds), epochs=epochs, size=size, seed=seed, data=turns_digest(path))
     if photos is not None: learn,more = _photo_stage(learn.model, dls.vocab, photos, photo_size, photo_epochs, learn.path)
     save_body(learn.model, out, about if photos is None else dict(about, **more))
