@@ -1,0 +1,53 @@
+"""How long an answer takes: `python -m benchmarks.predict`. Our model folder against fastai's `load_learner` of the same network.
+
+The network is untrained: its answers are not looked at, its time is that of a trained one.
+"""
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.clock import clock, gpu_or_leave, parser, process, row, show, turns
+
+
+def make(folder, size):
+    "The same network as a model folder and as fastai exports it, and the photos"
+    from cable_classifier.data import get_data, get_dls, get_items, split_items
+    from cable_classifier.deploy import export_model
+    from cable_classifier.photos import get_photos
+    from cable_classifier.train import get_learner
+    path = get_data()
+    items = split_items(get_items(path/'plugs', groups=path/'manifest.csv'))
+    learn = get_learner(get_dls(path/'plugs', items, size=size), path=folder)
+    fnames = get_photos(path/'plugs')
+    export_model(learn, folder/'model', check=fnames[:4])
+    try: learn.export('learner.pkl')
+    except TypeError as e: sys.exit(print(f"this fastai cannot export a learner ({e}), so there is nothing to compare with; install fastai 2.8.12 or newer"))
+    return fnames
+
+
+def main():
+    args = parser(__doc__).parse_args()
+    gpu_or_leave(args)
+    n, many, size = (1, 8, 64) if args.small else (args.repeat, 500, 224)
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        fnames = (make(tmp, size)*2)[:many]
+        one = fnames[0]
+        fast = "from fastai.vision.all import load_learner, Path; import sys; print(load_learner(sys.argv[1], cpu=True).predict(Path(sys.argv[2])))"
+        cold = turns({'ours': process('-c', 'from cable_classifier.cli import main; main()', 'predict', tmp/'model', one),
+                      'theirs': process('-W', 'ignore', '-c', fast, tmp/'learner.pkl', one)}, n)
+        from fastai.vision.all import load_learner
+        from cable_classifier.deploy import load_model
+        model, learn = load_model(tmp/'model'), load_learner(tmp/'learner.pkl', cpu=not args.gpu)
+        def ask():
+            with learn.no_bar(), learn.no_logging(): learn.predict(one)
+        def ask_all():
+            with learn.no_bar(), learn.no_logging(): learn.get_preds(dl=learn.dls.test_dl(fnames))
+        for f in (lambda: model.predict([one]), ask): clock(f)
+        warm = turns({'ours': lambda: model.predict([one]), 'theirs': ask}, n)
+        folder = turns({'ours': lambda: model.predict(fnames), 'theirs': ask_all}, n)
+    show([row('one photo, process start to exit', cold['ours'], cold['theirs'], 8), row('one photo, warm', warm['ours'], warm['theirs'], 10),
+          row(f'{many} photos', folder['ours'], folder['theirs'], 3)], args, seconds=dict(cold=cold, warm=warm, folder=folder))
+
+
+if __name__ == '__main__': main()

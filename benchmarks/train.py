@@ -1,0 +1,98 @@
+"""How long the course's recipe takes: `python -m benchmarks.train`. Ours against plain fastai: same network, photos, epochs and seeds.
+
+The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layers. Plain fastai opens every photo in every epoch and computes in float32.
+The search is fastai's 100 batches against our 60. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained.
+"""
+import itertools
+import statistics
+import tempfile
+
+from benchmarks.clock import clock, gpu_or_leave, parser, row, show
+
+
+def loaders(path, items, size, bs, plain):
+    "DataLoaders of ours, or fastai's own with the same transforms"
+    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, IndexSplitter, Resize
+    from cable_classifier.data import get_dls, label_func, make_batch_tfms
+    if not plain: return get_dls(path, items, size=size, bs=bs)
+    df = items[items.split != 'test'].reset_index(drop=True)
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_y=label_func, splitter=IndexSplitter(df.index[df.split == 'valid'].tolist()),
+                      item_tfms=Resize(size), batch_tfms=make_batch_tfms())
+    return block.dataloaders([path/f for f in df.fname], bs=bs, num_workers=0)
+
+
+def recipe(path, items, size, bs, seed, epochs, steps, plain, **kwargs):
+    "Seconds of stage-1, search and stage-2, and the error at the end"
+    from fastai.vision.all import error_rate, set_seed, vision_learner
+    from cable_classifier.lr_find import course_lr, find_lr
+    from cable_classifier.starter import starter_resnet18
+    from cable_classifier.train import get_learner
+    set_seed(seed, reproducible=True)
+    dls = loaders(path, items, size, bs, plain)
+    learn = vision_learner(dls, starter_resnet18, metrics=error_rate, path=tempfile.mkdtemp()) if plain else get_learner(dls)
+    def fit():
+        learn.fit_one_cycle(epochs[0], 3e-3)
+        learn.unfreeze()
+        if plain: learn.lr_find(num_it=steps, show_plot=False)
+        else: find_lr(learn, num_it=min(60, steps))
+        learn.fit_one_cycle(epochs[1], course_lr)
+    with learn.no_bar(), learn.no_logging():
+        took = clock(fit)
+        return took, float(learn.validate()[1])
+
+
+def steps_per_second(path, items, size, bs, n):
+    "A function for the bare loop and one for ours, each of `n` batches with all layers trained"
+    import torch
+    from fastai.vision.all import Callback, CancelFitException
+    from cable_classifier.starter import has_bf16
+    from cable_classifier.train import get_learner
+    class Stop(Callback):
+        def after_batch(self):
+            if self.train_iter >= n: raise CancelFitException()
+    learn = get_learner(loaders(path, items, size, bs, False))
+    learn.unfreeze()
+    dev = learn.dls.device
+    model = get_learner(loaders(path, items, size, bs, False)).model.to(dev, memory_format=torch.channels_last).train()
+    for p in model.parameters(): p.requires_grad_(True)
+    opt = torch.optim.Adam(model.parameters(), lr=1e-5)
+    x = torch.randn(bs, 3, size, size, device=dev).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(3, (bs,), device=dev)
+    def bare():
+        for _ in range(n):
+            with torch.autocast(dev.type, torch.bfloat16, enabled=has_bf16(dev)): out = model(x)
+            torch.nn.functional.cross_entropy(out.float(), y).backward()
+            opt.step(); opt.zero_grad()
+        if dev.type == 'cuda': torch.cuda.synchronize()
+    def ours():
+        with learn.no_bar(), learn.no_logging(): learn.fit(n//len(learn.dls.train)+1, 1e-5, cbs=Stop())
+    return bare, ours
+
+
+def main():
+    p = parser(__doc__, repeat=1)
+    p.add_argument('--seeds', type=int, nargs='+', default=[42, 43, 44], help='each is one turn of both')
+    p.add_argument('--size', type=int, default=224)
+    args = p.parse_args()
+    gpu_or_leave(args)
+    from fastai.vision.all import defaults
+    from cable_classifier.data import get_data, get_items, split_items
+    defaults.use_cuda = None if args.gpu else False
+    path = get_data()
+    items = split_items(get_items(path/'plugs', groups=path/'manifest.csv'))
+    size, bs, epochs, steps, seeds, n = (32, 8, (1, 1), 40, args.seeds[:1], 2) if args.small else (args.size, 32, (4, 2), 100, args.seeds, 8)
+    if args.small: items = items.groupby(['label', 'split']).head(16)
+    got = {w: [] for w in ('ours', 'plain')}
+    for seed, way in itertools.product(seeds, got): got[way].append(recipe(path/'plugs', items, size, bs, seed, epochs, steps, way == 'plain'))
+    bare, ours = steps_per_second(path/'plugs', items, size, bs, n)
+    clock(bare), clock(ours)
+    pairs = [(clock(ours), clock(bare)) for _ in range(1 if args.small else max(5, args.repeat))]
+    secs = {w: [t for t, _ in v] for w, v in got.items()}
+    error = {w: [e for _, e in v] for w, v in got.items()}
+    rows = [row(f'recipe at {size} px / plain fastai', secs['ours'], secs['plain'], 5)]
+    show(rows, args)
+    for w, e in error.items(): print(f"validation error, {w}: {statistics.mean(e):.3f} (seeds: {', '.join(f'{o:.3f}' for o in e)})")
+    show([row('training step / bare loop', *map(list, zip(*pairs)), .85)], args, recipe=rows, seconds=secs, errors=error)
+
+
+if __name__ == '__main__': main()
