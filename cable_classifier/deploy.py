@@ -7,7 +7,7 @@ __all__ = ['format_version', 'max_json', 'max_file', 'crop_square', 'preprocess'
            'Model', 'load_model', 'predict_photos']
 
 # %% ../nbs/13_deploy.ipynb #ffa71f9d
-import json, re
+import json, os, re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,9 @@ from PIL import Image
 from . import __version__
 from .workspace import CableError, atomic_path
 from .photos import open_photo
+
+# %% ../nbs/13_deploy.ipynb #ebd85029
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
 
 # %% ../nbs/13_deploy.ipynb #af1b5b4a
 def crop_square(
