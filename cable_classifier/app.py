@@ -52,6 +52,8 @@ def log_odds(
     return z[:,c] - top - np.log(np.exp(rest - top[:,None]).sum(1))
 
 # %% ../nbs/13b_app.ipynb #b25d841b
+def _cover(piece): piece[:] = piece.mean((1, 2), keepdims=True)
+
 def occlusion_map(
     model:Model,  # A loaded model
     x:np.ndarray, # One photo as `preprocess` makes it, shape (3, size, size)
@@ -62,7 +64,7 @@ def occlusion_map(
     ends = np.linspace(0, x.shape[1], n+1).round().astype(int)
     places = [(i,j) for i in range(n-1) for j in range(n-1)]
     xs = np.repeat(x[None], len(places), 0)
-    for p,(i,j) in zip(xs, places): p[:, ends[i]:ends[i+2], ends[j]:ends[j+2]] = 0
+    for p,(i,j) in zip(xs, places): _cover(p[:, ends[i]:ends[i+2], ends[j]:ends[j+2]])
     z = np.concatenate([model.logits(xs[k:k+16]) for k in range(0, len(xs), 16)])
     cost = (log_odds(model.logits(x[None]), c) - log_odds(z, c))/model.temperature
     total,times = np.zeros((n, n)),np.zeros((n, n))
@@ -124,9 +126,10 @@ _js_send = """const make = (tag, props = {}, ...kids) => { const e = Object.assi
 export default { render({ model, el }) {
   const most = model.get('most'), note = make('p', { role: 'status' })
   let timer
-  const say = text => { clearTimeout(timer); note.textContent = text }
+  const say = (text, kind = '') => { clearTimeout(timer); note.textContent = text; note.className = kind }
+  const refuse = text => { say(text, 'cables-error'); model.send({ refused: true }) }
   const send = async (file, name = file.name) => {
-    if (file.size > most) return say(`${name} has ${(file.size/1e6).toFixed(1)} MB, more than ${most/1e6}; save it smaller`)
+    if (file.size > most) return refuse(`${name} has ${(file.size/1e6).toFixed(1)} MB, more than ${most/1e6}; save it smaller`)
     say(`Looking at ${name} ...`)
     timer = setTimeout(() => say('No answer; load this page again, or see whether cables app still runs'), 60000)
     model.send({ name }, undefined, [await file.arrayBuffer()])
@@ -145,7 +148,7 @@ _js_camera = """
     if (matchMedia('(pointer: coarse)').matches || !navigator.mediaDevices) return shot.click()
     let stream
     try { stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment', width: { ideal: 1920 } } }) }
-    catch (e) { return say(`No camera here (${e.name}); choose a photo instead`) }
+    catch (e) { return refuse(`No camera here (${e.name}); choose a photo instead`) }
     const video = make('video', { srcObject: stream, autoplay: true, muted: true, playsInline: true })
     const snap = () => { const c = make('canvas', { width: video.videoWidth, height: video.videoHeight })
       c.getContext('2d').drawImage(video, 0, 0)
@@ -162,29 +165,32 @@ _js_drop = """
   box.ondragleave = () => box.classList.remove('over')
   box.ondrop = e => { e.preventDefault(); box.classList.remove('over')
     const files = [...e.dataTransfer.files]
-    if (files.length == 1) send(files[0]); else say(files.length ? 'One photo at a time, please' : 'That was no file') }
+    if (files.length == 1) send(files[0]); else refuse(files.length ? 'One photo at a time, please' : 'That was no file') }
   const stray = e => e.preventDefault() // a photo dropped beside the box must not replace the page
   for (const kind of ['dragover', 'drop']) window.addEventListener(kind, stray)
-  model.on('msg:custom', m => { if (m.done) say(m.done == 'answer' ? '' : m.done) })
+  model.on('msg:custom', m => { if (m.done) say('') })
   el.append(box)
   return () => { stop(); for (const kind of ['dragover', 'drop']) window.removeEventListener(kind, stray) }
 } }"""
 
 # %% ../nbs/13b_app.ipynb #fada2ef2
 class PhotoBox(anywidget.AnyWidget):
-    "A box that photos are dropped on, chosen into or taken into; `got(name, data)` is called with each"
+    "A box that photos are dropped on, chosen into or taken into; `got(name, data)` is called with each, `refused()` when the browser would not send one"
     _esm,_css = _js_send + _js_camera + _js_drop,_css
     most = traitlets.Int(max_upload).tag(sync=True) # bytes; the browser sends no more
     def __init__(self, got=None, # Called with name and bytes of a photo, neither of them checked
+                 refused=None,   # Called without arguments
                  **kwargs):      # Passed to the widget
-        "A box that calls `got`"
+        "A box that calls `got` and `refused`"
         super().__init__(**kwargs)
-        self.got = got
+        self.got,self.refused = got,refused
         self.on_msg(self._arrived)
 
     def _arrived(self, _, content, buffers):
-        "Whatever the browser sends: a name and one buffer, or it is dropped"
-        if isinstance(content, dict) and len(buffers or ()) == 1: self.got(content.get('name', ''), bytes(buffers[0]))
+        "Whatever the browser sends: a name and one buffer, word of a refusal, or it is dropped"
+        if not isinstance(content, dict): return
+        if len(buffers or ()) == 1: self.got(content.get('name', ''), bytes(buffers[0]))
+        elif content.get('refused') is True and self.refused: self.refused()
 
 # %% ../nbs/13b_app.ipynb #104b473b
 def _img_html(im, alt, caption):
@@ -199,7 +205,7 @@ def _heat_html(model, im, x, c):
     heat,label = occlusion_map(model, x, c),model.vocab[c]
     i,j = np.unravel_index(heat.argmax(), heat.shape)
     where = f"{('top','middle','bottom')[3*i//len(heat)]} {('left','middle','right')[3*j//len(heat)]}"
-    if heat.max() <= 0: return _img_html(im, 'The photo as it is', f'Covering a part of the photo nowhere weakens {label}: the whole of it speaks, or nothing does.')
+    if heat.max() < np.log(1.5): return _img_html(im, 'The photo as it is', f'No map: covering any one part hardly weakens {label}. The whole photo speaks for it, or nothing does.')
     caption = f'Covering the orange places weakens {label} most: it divides the odds by up to {np.exp(min(heat.max(), 50)):.3g}.'
     return _img_html(heat_picture(im, heat), f'Map of what counted, strongest at the {where}', caption)
 
@@ -209,20 +215,24 @@ class Page:
     def __init__(self, model:Model, # A loaded model
     ):
         "A page that asks `model`"
-        self.model,self.box,self.answer,self.pictures = model,PhotoBox(self.got),ipywidgets.HTML(),ipywidgets.HTML()
+        self.model,self.box,self.answer,self.pictures = model,PhotoBox(self.got, self.clear),ipywidgets.HTML(),ipywidgets.HTML()
         head = ipywidgets.HTML(f"<h1>Which plug is it?</h1><p>{html.escape(', '.join(model.vocab))}, or none of these. Your photo is stored nowhere; it is gone when you close this page.</p>")
         self.widget = ipywidgets.VBox([head, self.box, self.answer, self.pictures])
         for w in (head, self.answer, self.pictures): w.add_class('cables-page')
+
+    def clear(self):
+        "Take the last answer away"
+        self.answer.value = self.pictures.value = ''
 
     def got(self, name, # What the browser says the file is called
             data:bytes, # What is in it
     ):
         "Answer the upload `data`; whatever is wrong with it is said on the page"
-        self.answer.value = self.pictures.value = ''
+        self.clear()
         try: _look(self, clean_name(name), data)
         except CableError as e: self.answer.value = answer_html(_record('', error=str(e)), self.model)
         except Exception as e: self.answer.value = answer_html(_record('', error=f'{clean_name(name)} cannot be looked at ({type(e).__name__}); save it again as JPEG'), self.model)
-        self.box.send({'done': 'answer'})
+        self.box.send({'done': True})
 
 # %% ../nbs/13b_app.ipynb #69d602ac
 def _look(page, name, data):
@@ -315,6 +325,6 @@ def serve_app(
     if not _is_local(host): say(f"whoever can reach this machine at '{host}' can use the page; there is no password")
     with tempfile.TemporaryDirectory(prefix='cables-app-') as tmp:
         _notebook(Path(tmp)/'cables.ipynb')
-        own = dict(CABLES_APP_MODEL=str(folder), IPYTHONDIR=f'{tmp}/ipython', JUPYTER_NO_CONFIG='1', JUPYTER_PREFER_ENV_PATH='1')
+        own = dict(CABLES_APP_MODEL=str(folder), IPYTHONDIR=f'{tmp}/ipython', JUPYTER_CONFIG_DIR=f'{tmp}/jupyter', JUPYTER_DATA_DIR=f'{tmp}/data', JUPYTER_PREFER_ENV_PATH='1')
         say(f"serving {model}")
         with modified_env(**own): _server(_settings(Path(tmp), host, port), say, browser).start()
