@@ -19,6 +19,7 @@ from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result
 from .deploy import export_model
+from .card import write_card
 
 # %% ../nbs/16_run.ipynb #e8fc45f8
 def get_run_items(
@@ -148,7 +149,7 @@ def run_course(
     bs:int=32,               # Photos a batch
     say:callable=print,      # Called with each sentence for the user
 )->dict:                     # The figures written to `metrics.json`
-    "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json` and `report.html` to `out`. Raises `CableError` on bad input."
+    "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`. Raises `CableError` on bad input."
     settings = dict(arch=arch, weights=str(weights), seed=seed, size=size)
     path,groups,other,out = _places(data, groups, out)
     run = _Run(path, out, other, settings, say)
@@ -245,7 +246,8 @@ def _finish(self:_Run):
                  threshold=test['threshold'], versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
-                   data_digest=digest, notes=self.notes)
+                   data='embedded' if self.other else self.path.absolute().name, data_digest=digest, notes=self.notes)
     with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8')
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')
+    write_card(self.out)
     return metrics

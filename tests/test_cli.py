@@ -70,6 +70,7 @@ def test_run_and_predict(cables, photos, tmp_path):
     low, high = m['test']['error_rate_ci95']
     assert low <= m['test']['error_rate'] <= high and m['n_train'] + m['n_valid'] + m['n_test'] == 72
     assert {p.name for p in (out/'model').iterdir()} == {'model.safetensors', 'model.json', 'model.onnx'}
+    assert f"| error rate | {m['test']['error_rate']:.3f} | {low:.3f} to {high:.3f} | {m['n_test']} |" in (out/'model_card.md').read_text()
     report = (out/'report.html').read_text()
     assert report.count('<img alt=') == 4 and '</html>' in report
 
