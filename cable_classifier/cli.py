@@ -163,7 +163,7 @@ def app(
 # %% ../nbs/17_cli.ipynb #c6b2bd65
 @main.command()
 @click.argument('out')
-@click.option('--n', default=252, show_default=True, help='Photos of each class.')
+@click.option('--n', default=600, show_default=True, help='Photos of each class.')
 @click.option('--seed', default=42, show_default=True, help='Seed of the set; 42 draws the embedded one.')
 def render(
     out,  # Folder to write to

@@ -251,10 +251,10 @@ def _publish(rows, out):
 # %% ../nbs/11_render.ipynb #d8dfa90e
 def render_set(
     out:str|Path,         # Folder of the set; made if need be
-    n:int=252,            # Photos of each kind
+    n:int=600,            # Photos of each kind
     seed:int=42,          # Seed of the set
     kinds=None,           # Which plugs; the three targets if None
-    n_other:int|None=None,# Photos of each other kind; with `kinds` None one for every 50 of `n`
+    n_other:int|None=None,# Photos of each other kind; with `kinds` None one for every 100 of `n`
     views:int=3,          # Photos of each cable
     size:int=256,         # Pixels a side
     spp:int=12,           # Samples a pixel
@@ -262,7 +262,7 @@ def render_set(
     progress:bool=True,   # Show a progress bar?
 )->Path:                  # `out`
     "Draw a set with its `manifest.csv`; whole photos that are there stay. Raises `CableError`: unknown kind, n<1, folder or disk that takes no file, no render extra."
-    if n_other is None: n_other = 0 if kinds else n//50
+    if n_other is None: n_other = 0 if kinds else n//100
     rows = plan_set(n,seed,kinds or target_kinds,views)+(plan_set(n_other,seed,other_kinds,views) if n_other else [])
     out = Path(out); _mitsuba(); _publish(rows,out); todo = {}
     for r in sorted(rows,key=lambda r: (r['group'][-4:],r['fname'])):

@@ -79,7 +79,7 @@ textures = dict(wood=_wood,cloth=_cloth,paper=_paper,stone=_stone,mat=_mat,carpe
 
 # %% ../nbs/10b_worlds.ipynb #e0101dcc
 backgrounds = dict(white=.38,black=.08,colour=.11,wood=.11,cloth=.07,paper=.07,stone=.06,mat=.04,carpet=.03,clutter=.05)
-views = dict(top=.28,three_quarter=.38,face=.16,side=.08,along=.10)
+views = dict(top=.30,three_quarter=.42,face=.12,side=.06,along=.10)
 lights = dict(tent=.30,softbox=.30,window=.16,lamp=.12,flash=.12)
 def _pick(r, d): return _of(r,list(d),np.array(list(d.values()))/sum(d.values()))
 
@@ -115,7 +115,7 @@ def _pose(r, s, view, dims):
     if not s['float'] and dw[1]<.12: return                           # from below the floor
     if c['overmold']=='angled' and d@cable_exit(c)>.35: return        # its own cable in the way
     if abs(d[1])<(.2 if d[2]<.8 else .13): return                     # the wide side must show, if only a little
-    if np.abs(p).max()>.54 or max(ext)<(.32 if view=='side' else .24) or ext[0]*ext[1]<.032: return
+    if np.abs(p).max()>.54 or max(ext)<(.42 if view=='side' else .34) or ext[0]*ext[1]<.045: return
     return dict(view=view,direction=d.tolist(),roll=roll,frame=frame,aim=aim.tolist(),share=float(max(ext)))
 
 # %% ../nbs/10b_worlds.ipynb #f3066808
