@@ -134,8 +134,8 @@ def predict(
     for r in predict_photos(load_model(model), fnames):
         failed += r['error'] is not None
         if as_json: click.echo(json.dumps(r))
-        elif r['error']: click.echo(f"error: {r['error']}", err=True)
-        else: click.echo(f"{r['path']}\t{'none of these' if r['none_of_these'] else r['label']}\t{r['confidence']:.3f}")
+        elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
+        else: click.echo(_plain(f"{r['path']}\t{'none of these' if r['none_of_these'] else r['label']}\t{r['confidence']:.3f}"))
     if failed: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #d913bcad
