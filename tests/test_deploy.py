@@ -1,4 +1,5 @@
 "A model folder from a stranger: refused with a sentence if anything about it is odd, and never executed."
+import io
 import json
 import os
 import pickle
@@ -207,6 +208,48 @@ def no_graph(p): p.ClearField('graph')
 def future_opset(p): p.opset_import[0].version = 999
 
 
+def training(p): p.training_info.add()
+def sparse(p): p.graph.sparse_initializer.add()
+def string_tensor(p): p.graph.initializer[0].ClearField('raw_data'); p.graph.initializer[0].data_type = 8; p.graph.initializer[0].string_data.append(b'x')
+def short_tensor(p): p.graph.initializer[0].raw_data = p.graph.initializer[0].raw_data[:-4]
+def huge_tensor(p): p.graph.initializer[0].dims[:] = [2**40]
+def no_output(p): p.graph.ClearField('output')
+def no_weights_in_graph(p): p.graph.ClearField('initializer')
+
+
+def branch(p):
+    import onnx
+    h = onnx.helper
+    arm = lambda name: h.make_graph([h.make_node('Constant', [], [name], value_float=1.)], name, [], [h.make_tensor_value_info(name, 1, [])])
+    p.graph.initializer.append(h.make_tensor('yes', 9, [], [True]))
+    p.graph.node.insert(0, h.make_node('If', ['yes'], ['unused'], then_branch=arm('a'), else_branch=arm('b')))
+
+
+def header(change):
+    "The head of the safetensors file, a JSON object after its length, changed by `change(dict)`, or replaced if that gives bytes; digests made to fit, the one in the graph too"
+    def f(folder):
+        data = (folder/'model.safetensors').read_bytes()
+        n = int.from_bytes(data[:8], 'little')
+        head = change(json.loads(data[8:8+n]))
+        head = head if isinstance(head, bytes) else json.dumps(head).encode()
+        (folder/'model.safetensors').write_bytes(len(head).to_bytes(8, 'little') + head + data[8+n:])
+        def name_it(p): next(o for o in p.metadata_props if o.key == 'weights').value = file_digest(folder/'model.safetensors')
+        graph(name_it)(folder)
+    return f
+
+
+def first(head): return next(k for k in head if k != '__metadata__')
+def moved(by): return lambda head: head | {first(head): head[first(head)] | dict(data_offsets=[o+by for o in head[first(head)]['data_offsets']])}
+
+
+def zipped(folder):
+    "What torch.save writes: a zip with a pickle in it"
+    import torch
+    buf = io.BytesIO()
+    torch.save(dict(w=torch.zeros(2, 500)), buf)
+    return buf.getvalue()
+
+
 def wire(data):
     "A field of a kind no protobuf has, after a good file"
     return lambda folder: (folder/'model.onnx').write_bytes((folder/'model.onnx').read_bytes() + data)
@@ -263,8 +306,13 @@ spoils = dict(
     # other weights, with digests that fit
     weights_of_another_export=resealed(other_weights), weights_empty=resealed(weights({})), weights_small=resealed(weights({'w': np.zeros((2, 2), np.float32)})),
     weights_other_classes=resealed(weights({'w': np.zeros((5, 500), np.float32)})), weights_without_notes=resealed(weights({'w': np.zeros((2, 500), np.float32)}, notes=False)),
+    torch_zip=resealed(put('model.safetensors', zipped)), torch_zip_graph=resealed(put('model.onnx', zipped)),
+    head_outside=header(moved(10**12)), head_overlaps=header(moved(4)), head_type=header(lambda h: h | {first(h): h[first(h)] | dict(dtype='object')}),
+    head_shape=header(lambda h: h | {first(h): h[first(h)] | dict(shape=[10**9, 10**9])}), head_no_json=header(lambda h: b"{'python': dict()}"), head_empty=header(lambda h: {}), head_deep=header(lambda h: deep),
+    head_endless=resealed(put('model.safetensors', b'\xff'*8 + b'{}')), head_other_notes=header(lambda h: h | dict(__metadata__=dict(format='pt', model='{}'))),
     # other graphs, with digests that fit
-    **{f'graph_{c.__name__}': graph(c) for c in (external, external_attribute, loop, function, domain, custom_op, rename_input, second_input, second_output, fixed_batch, other_size, no_notes, unknown_op, dangling, no_graph, future_opset)},
+    **{f'graph_{c.__name__}': graph(c) for c in (external, external_attribute, loop, function, domain, custom_op, rename_input, second_input, second_output, fixed_batch, other_size, no_notes, unknown_op, dangling, no_graph, future_opset, training,
+                                         sparse, string_tensor, short_tensor, huge_tensor, no_output, no_weights_in_graph, branch)},
     graph_wire=resealed(wire(b'\x03\x04')), graph_endless_number=resealed(wire(b'\xff'*20)), graph_text=resealed(put('model.onnx', b'ir_version: 8')),
 )
 
@@ -277,6 +325,13 @@ def test_spoilt(folder, spoil):
     said = str(e.value)
     assert str(folder) in said and ';' in said and '\n' not in said and len(said) < 500
     assert not (folder.parent/marker).exists() and not Path(marker).exists()
+
+
+@pytest.mark.parametrize('same', [resealed(lambda f: None), graph(lambda p: None), header(lambda h: h)], ids=['resealed', 'graph', 'header'])
+def test_the_tools_of_the_spoilers_spoil_nothing(folder, same):
+    "Files read, written and sealed again without a change are accepted: above it was the change that was refused"
+    same(folder)
+    assert load_model(folder).vocab == ['lightning', 'usb_c']
 
 
 def test_every_byte_of_the_description_counts(folder):
@@ -485,3 +540,37 @@ def test_no_torch_is_imported(exported, photos):
             "print([m for m in ('torch', 'torchvision', 'fastai', 'fastcore', 'onnx', 'onnxscript', 'pandas', 'matplotlib', 'scipy') if m in sys.modules])")
     r = subprocess.run([sys.executable, '-c', code, exported, next(photos.rglob('*.png'))], capture_output=True, text=True, cwd=project)
     assert r.stdout.strip() == '[]', r.stderr
+
+
+def ten_lines():
+    "The cell of 13_deploy that reads the graph without this package"
+    cells = [''.join(c['source']) for c in json.loads((project/'nbs'/'13_deploy.ipynb').read_text(encoding='utf-8'))['cells']]
+    return next(c for c in cells if 'onnxruntime as ort' in c and 'InferenceSession' in c and '#| export' not in c)
+
+
+def test_ten_lines_give_the_answer_of_cables_predict(exported, tmp_path, cables):
+    "In a process that loads nothing of ours, on photos of awkward sizes and turned ones: the same numbers"
+    assert len(ten_lines().splitlines()) == 10
+    for i, (w, h) in enumerate([(32, 32), (33, 90), (230, 320), (97, 41), (229, 230), (640, 480)]):
+        exif = Image.Exif()
+        exif[0x0112] = i + 1
+        noise(w, h, i).save(tmp_path/f'{i}.jpg', exif=exif)
+    fnames = sorted(tmp_path.glob('*.jpg'))
+    code = f"import json, sys\ncode, folder, *photos = sys.argv[1:]\nfor p in photos:\n    d = dict(folder=folder, photo=p)\n    exec(code, d)\n    print(json.dumps(d['probs'].tolist()))\n" \
+           "print([m for m in ('cable_classifier', 'torch', 'fastai') if m in sys.modules])"
+    r = subprocess.run([sys.executable, '-c', code, ten_lines(), str(exported), *map(str, fnames)], capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ, ORT_DISABLE_TELEMETRY='1'))
+    *rows, loaded = r.stdout.splitlines()
+    said = [json.loads(l) for l in cables('predict', exported, *fnames, '--json').stdout.splitlines()]
+    assert loaded == '[]' and len(rows) == len(said) == 6
+    for row, r in zip(rows, said): assert np.abs(np.array(json.loads(row)) - list(r['probs'].values())).max() < 1e-5
+
+
+def test_one_line_a_photo_whatever_its_name(exported, tmp_path, cables):
+    "A newline, an escape sequence or half a character in a name: still one line each, nothing the terminal obeys"
+    if os.name == 'nt': pytest.skip('Windows has no such names')
+    names = ['a\nb.png', 'c\x1b[2Jd.png', 'e\rf.png', os.fsdecode(b'g\xff.png')]
+    for n in names: noise(40, 40).save(tmp_path/'x.png'); (tmp_path/'x.png').rename(tmp_path/n)
+    for n in names: (tmp_path/f'bad{n}').write_bytes(b'no photo')
+    r = cables('predict', exported, tmp_path)
+    assert r.returncode == 1 and len(r.stdout.splitlines()) == len(r.stderr.splitlines()) == 4, (r.stdout, r.stderr)
+    assert '\x1b' not in r.stdout + r.stderr and 'Traceback' not in r.stderr
