@@ -358,3 +358,20 @@ def test_leaves_nothing_behind(exported, tmp_path):
     _, err = p.communicate(timeout=30)
     assert 'Traceback' not in err and p.returncode in (0, 130)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_too_many_visitors_and_other_addresses(exported, tmp_path):
+    "One more than it can serve is asked to wait; `--host` opens it to other names, and says so"
+    code = 'import sys; import cable_classifier.app as app; app.max_visitors = 2; from cable_classifier.cli import main; sys.argv[1:] = ["app", sys.argv[1], "--port", "0", "--no-browser", "--host", "0.0.0.0"]; main()'
+    p = subprocess.Popen([sys.executable, '-u', '-c', code, str(exported)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ, PYTHONPATH=str(root), TMPDIR=str(tmp_path)))
+    try:
+        said = [p.stdout.readline() for _ in range(3)]
+        assert 'no password' in said[0] and 'http://0.0.0.0:' in said[2]
+        url = re.search(r'http://\S+', said[2])[0].replace('0.0.0.0', '127.0.0.1')
+        assert ask(url, Host='my-machine.local')[0] == 200 and ask(url)[0] == 200
+        status, body, _ = ask(url)
+        assert status == 503 and b'Traceback' not in body
+    finally:
+        p.terminate()
+        p.wait(20)
