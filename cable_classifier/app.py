@@ -273,7 +273,8 @@ def _settings(folder, host, port):
     "Voila's settings, for a notebook in `folder`"
     from traitlets.config import Config
     headers = {'Content-Security-Policy': _policy, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer'}
-    tornado = dict(headers=headers, websocket_max_message_size=max_upload + 100_000, ws_ping_timeout=30_000, allow_remote_access=not _is_local(host))
+    tornado = dict(headers=headers, websocket_max_message_size=max_upload + 100_000, ws_ping_timeout=30_000, allow_remote_access=not _is_local(host),
+                   xsrf_cookie_kwargs=dict(expires_days=None, samesite='Strict'))
     return Config(
         Voila=dict(ip=host, port=port, port_retries=0, root_dir=str(folder), notebook_path=str(folder/'cables.ipynb'), connection_dir_root=str(folder),
                    config_file_paths=[], tornado_settings=tornado, log_level='ERROR', open_browser=True),
@@ -292,11 +293,12 @@ def _server(settings, say, browser):
             at = f'[{self.ip}]' if ':' in self.ip else self.ip
             say(f"the page is at http://{at}:{self.port}/ (Ctrl-C ends it)")
             if browser: threading.Thread(target=webbrowser.open, args=(f'http://{at}:{self.port}/',), daemon=True).start()
-    def not_too_many(handler, notebook, cwd):
+    def welcome(handler, notebook, cwd):
         if len(server.kernel_manager.list_kernel_ids()) >= max_visitors: raise HTTPError(503, 'as many people as this page can serve are on it; try again in some minutes')
+        handler.xsrf_token # asking for it sets the cookie without which a page that is closed may not end its notebook
     server = Server(config=settings)
     server.initialize([])
-    server.voila_configuration.prelaunch_hook = not_too_many
+    server.voila_configuration.prelaunch_hook = welcome
     return server
 
 # %% ../nbs/13b_app.ipynb #d97a9985

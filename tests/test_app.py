@@ -361,17 +361,27 @@ def test_leaves_nothing_behind(exported, tmp_path):
 
 
 @pytest.mark.slow
-def test_too_many_visitors_and_other_addresses(exported, tmp_path):
-    "One more than it can serve is asked to wait; `--host` opens it to other names, and says so"
+def test_too_many_visitors_and_other_addresses(exported, tmp_path, chromium):
+    "One more than it can serve is asked to wait until somebody leaves; `--host` opens it to other names, and says so"
     code = 'import sys; import cable_classifier.app as app; app.max_visitors = 2; from cable_classifier.cli import main; sys.argv[1:] = ["app", sys.argv[1], "--port", "0", "--no-browser", "--host", "0.0.0.0"]; main()'
     p = subprocess.Popen([sys.executable, '-u', '-c', code, str(exported)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ, PYTHONPATH=str(root), TMPDIR=str(tmp_path)))
     try:
         said = [p.stdout.readline() for _ in range(3)]
         assert 'no password' in said[0] and 'http://0.0.0.0:' in said[2]
         url = re.search(r'http://\S+', said[2])[0].replace('0.0.0.0', '127.0.0.1')
-        assert ask(url, Host='my-machine.local')[0] == 200 and ask(url)[0] == 200
+        context = chromium.new_context() # of its own: a page's own one would go with it, before it has said goodbye
+        page = context.new_page()
+        page.goto(url)
+        page.locator('.cables-box').wait_for(timeout=60_000)
+        assert ask(url, Host='my-machine.local')[0] == 200
         status, body, _ = ask(url)
         assert status == 503 and b'Traceback' not in body
+        page.close(run_before_unload=True)
+        for _ in range(20):
+            time.sleep(0.5)
+            if (status := ask(url)[0]) == 200: break
+        assert status == 200, 'a page that is closed makes room at once'
+        context.close()
     finally:
         p.terminate()
         p.wait(20)
