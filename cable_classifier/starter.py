@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['starter_stats', 'starter_file', 'load_body', 'starter_resnet18', 'has_bf16', 'BFloat16', 'turn_plug', 'render_turns',
-           'load_turns', 'Turns', 'turn_dls', 'photo_dls', 'turns_digest', 'save_body', 'train_starter',
-           'about_starter', 'body_features', 'linear_probe']
+           'load_turns', 'turn_dls', 'turns_digest', 'save_body', 'train_starter', 'about_starter', 'body_features',
+           'linear_probe']
 
 # %% ../nbs/12_starter.ipynb #eae03168
-import json
+import itertools, json
 from hashlib import sha256
 from importlib.resources import files
 from safetensors import safe_open, SafetensorError
@@ -22,10 +22,10 @@ from fastprogress.fastprogress import progress_bar
 from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
 from .workspace import CableError, atomic_path
-from .photos import get_photos, open_photo
+from .photos import open_photo
 from .plugs import target_kinds, other_kinds, plug_mm, _rng
-from .worlds import draw_scene, textures, views, _direction, _look, _pick, _turned_by
-from .render import _build, _camera, _mitsuba
+from .worlds import draw_scene, views, _draw_camera, _pick, _pose, _turned_by
+from .render import develop, _build, _camera, _denoiser, _mitsuba
 
 # %% ../nbs/12_starter.ipynb #665956e2
 starter_stats = ([0.61, 0.58, 0.57], [0.29, 0.29, 0.29]) # mean and deviation of rendered photos, RGB, pixels in 0..1
@@ -98,40 +98,42 @@ class BFloat16(Callback):
         self.cast = None
 
 # %% ../nbs/12_starter.ipynb #8ec87f01
-def _walk(r, s, dims):
-    "Another camera on the cable of scene `s`, close to its plug"
-    w,h,L = dims
-    while abs((d := _direction(r, _pick(r, views)))[1]) < .13: pass # edge on, no plug can be named
-    R,roll = _turned_by(s),float(r.uniform(-np.pi, np.pi))
-    frame = max(w, .75*L)*float(np.exp(r.uniform(np.log(1.3), np.log(2.4))))
-    aim = R@np.array([0, 0, r.uniform(.1, .75)*L]) + r.normal(0, .05, 2)@np.stack(_look(R@d, roll)[:2])*frame
-    return dict(s, direction=d.tolist(), roll=roll, frame=frame, aim=aim.tolist(), fov=float(r.uniform(8, 34)), lens=0.)
-
-# %% ../nbs/12_starter.ipynb #533a34c5
-def _expose(x, r):
-    "Linear light and cover as 8-bit red, green, blue and cover; the plug is exposed well, give or take half a stop"
-    x = np.nan_to_num(x)
-    cover,light = np.clip(x[...,3:], 0, 1),np.maximum(x[...,:3], 0)
-    on = cover[...,0] > .9
-    gain = .5/max(np.percentile(light.mean(-1)[on], 70), 1e-3)*2**r.normal(0, .5) if on.sum() > 50 else 1.
-    return (np.concatenate([np.clip(light*gain, 0, 1)**(1/2.2), cover], -1)*255 + .5).astype(np.uint8)
+def _poses(r, s, dims, n, near=.72):
+    "`n` cameras around the plug of scene `s`, nearer than those of the photos that ship, because these pictures are smaller"
+    home = _turned_by(s)@np.array([0, 0, dims[2]*.55])
+    for _ in range(n):
+        while (pose := _pose(r, s, _pick(r, views), dims)) is None: pass
+        aim = home + (np.array(pose['aim'])-home)*near
+        yield dict(s, **dict(pose, frame=pose['frame']*near, aim=aim.tolist()), camera=_draw_camera(r), fov=float(r.uniform(8, 34)),
+                   env_seed=int(r.integers(2**31)), texture_seed=int(r.integers(2**31)))
 
 # %% ../nbs/12_starter.ipynb #43b4fefe
+def _snap(scene, plug, s, size, spp, seed, least=.035):
+    "A photo of `scene` by the camera of `s`, or None if less than `least` of it shows the plug"
+    mi = _mitsuba()
+    sensor = mi.load_dict(_camera(mi, s, _turned_by(s)@np.array(s['direction']), None, size))
+    def look(spp, **kw): return np.nan_to_num(np.array(mi.render(scene, sensor=sensor, integrator=mi.load_dict(kw), spp=spp, seed=seed), np.float32))
+    aov = look(1, type='aov', aovs='a:albedo,n:sh_normal,i:shape_index')
+    if np.isin(aov[...,-1]-1, plug).mean() < least: return None
+    img = look(spp, type='path', max_depth=4, hide_emitters=s['float'])
+    albedo,normal = np.ascontiguousarray(np.clip(aov[...,-7:-4], 0, 1)),np.ascontiguousarray(aov[...,-4:-1])
+    light = _denoiser()(np.ascontiguousarray(img[...,:3]), albedo, normal)
+    cover = np.clip(img[...,3], 0, 1) if s['float'] else np.ones((size, size), np.float32)
+    return np.asarray(develop(np.maximum(light, 0), cover, np.isin(aov[...,-1], plug), s))
+
+# %% ../nbs/12_starter.ipynb #97dc4940
 def turn_plug(
     kind:str,     # One of `other_kinds`
     seed:int,     # Number of the cable
-    n:int=64,     # Cameras around it
-    size:int=112, # Side of the pictures, pixels
-    spp:int=6,    # Light paths a pixel
-)->np.ndarray:    # uint8, shape (`n`, `size`, `size`, 4): red, green, blue times cover, and cover
-    "The plug of one cable seen by `n` cameras, cut out. Raises `CableError` for an unknown kind, or if the `[render]` extra is missing."
-    s,mi = dict(draw_scene(kind, seed), float=True, lens=0.),_mitsuba()
-    scene,r = _build(s, size)[0],_rng('turn', kind, seed)
-    integrator = mi.load_dict(dict(type='path', max_depth=4, hide_emitters=True))
-    walk = [_walk(r, s, plug_mm[kind]) for _ in range(n)]
-    sensors = [mi.load_dict(_camera(mi, v, _turned_by(v)@np.array(v['direction']), None, size)) for v in walk]
-    xs = [np.array(mi.render(scene, sensor=q, integrator=integrator, spp=spp, seed=i), np.float32) for i,q in enumerate(sensors)]
-    return np.stack([_expose(x, r) for x in xs])
+    n:int=8,      # Photos; fewer if the plug is hard to see
+    size:int=128, # Side of the photos, pixels
+    spp:int=6,    # Light paths a pixel, before the denoiser
+)->np.ndarray:    # uint8, shape (`n` or fewer, `size`, `size`, 3), RGB
+    "Photos of one cable in its scene, from cameras all around. Raises `CableError` for an unknown kind, or if the `[render]` extra is missing."
+    s = dict(draw_scene(kind, seed), wall_mm=900., lens=0.)
+    (scene,plug),r = _build(s, size),_rng('around', kind, seed)
+    photos = (_snap(scene, plug, v, size, spp, int(r.integers(2**31))) for v in _poses(r, s, plug_mm[kind], 10*n))
+    return np.stack(list(itertools.islice((x for x in photos if x is not None), n)))
 
 # %% ../nbs/12_starter.ipynb #5125d9bd
 def _other(kinds, where):
@@ -147,7 +149,7 @@ def render_turns(
     kinds=other_kinds,   # Kinds to draw
     **kwargs,            # Passed on to `turn_plug`
 )->Path:                 # `out`
-    "Cut-outs of `n_cables` cables of each of `kinds`. Goes on after a kill; what is there is kept. Raises `CableError` for a class of the course."
+    "Photos of `n_cables` cables of each of `kinds`. Goes on after a kill; what is there is kept. Raises `CableError` for a class of the course."
     _other(kinds, 'this list of kinds')
     for kind,i in progress_bar([(k, seed+i) for i in range(n_cables) for k in kinds]):
         file = Path(out)/f'{kind}_{i}.npy'
@@ -158,71 +160,38 @@ def render_turns(
 # %% ../nbs/12_starter.ipynb #0b2a3492
 def load_turns(
     path:str|Path, # Folder of `render_turns`
-)->dict:           # (kind, number of the cable) -> its cut-outs, uint8, shape (n, size, size, 4)
-    "All cut-outs under `path`. Raises `CableError` if there are none, one is broken, or one shows a class of the course."
+)->dict:           # (kind, number of the cable) -> its photos, uint8, shape (n, size, size, 3)
+    "All photos under `path`. Raises `CableError` if there are none, one is broken, or one shows a class of the course."
     fs = sorted(Path(path).glob('*_*.npy'))
-    if not fs: raise CableError(f"no cut-outs in '{path}'; make them with `render_turns`")
+    if not fs: raise CableError(f"no photos in '{path}'; make them with `render_turns`")
     xs = {}
     for f in fs:
         kind,_,cable = f.stem.rpartition('_')
         try: xs[kind,int(cable)] = x = np.load(f, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as e: raise CableError(f"'{f}' holds no cut-outs ({e}); remove it and draw it again") from e
-        if x.ndim != 4 or x.shape[3] != 4 or x.dtype != np.uint8: raise CableError(f"'{f}' holds no cut-outs; remove it and draw it again")
-    if len({x.shape[1:] for x in xs.values()}) > 1: raise CableError(f"the cut-outs in '{path}' differ in size; draw them into a new folder")
+        except (OSError, ValueError, EOFError) as e: raise CableError(f"'{f}' holds no photos ({e}); remove it and draw it again") from e
+        if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8: raise CableError(f"'{f}' holds no photos; remove it and draw it again")
+    if len({x.shape[1:] for x in xs.values()}) > 1: raise CableError(f"the photos in '{path}' differ in size; draw them into a new folder")
     _other([k for k,_ in xs], f"'{path}'")
     return xs
 
 # %% ../nbs/12_starter.ipynb #1117deca
-def _back(r, n, pictures):
-    "A background of `n` by `n` pixels: white, black, a gradient, or a patch of one of `pictures`"
-    q = r.random()
-    if q < .22: return np.full((n, n, 3), r.uniform(225, 255))
-    if q < .32: return np.full((n, n, 3), r.uniform(0, 30))
-    if q < .50: return np.linspace(r.uniform(0, 255, 3), r.uniform(0, 255, 3), n)[:,None].repeat(n, 1)
-    t,k = pictures[r.integers(len(pictures))],int(r.integers(60, 220))
-    u,v = r.integers(0, 256-k, 2)
-    return np.asarray(Image.fromarray(t[u:u+k, v:v+k]).resize((n, n), Image.BILINEAR))[...,r.permutation(3)]
-
-# %% ../nbs/12_starter.ipynb #d71cc78f
-class Turns:
-    "Cut-outs of `render_turns` in memory; item `i` is one of them before a new background"
-    def __init__(self,
-        path:str|Path, # Folder of `render_turns`
-        seed:int=42,   # Seed of backgrounds and colours
-    ):
-        xs,self.rng = load_turns(path),np.random.default_rng(seed)
-        self.x,n = np.concatenate(list(xs.values())),[len(x) for x in xs.values()]
-        self.kinds,self.cables = np.repeat([k for k,_ in xs], n),np.repeat([c for _,c in xs], n)
-        self.backs = [(np.clip(t(i, 256), 0, 1)**(1/2.2)*255).astype(np.uint8) for i in range(12) for t in textures.values()]
-    def kind(self,
-        i:int, # Index of a cut-out
-    )->str:    # Its label
-        "The kind of plug that cut-out `i` shows"
-        return self.kinds[i]
-    def photo(self,
-        i:int,   # Index of a cut-out
-    )->PILImage: # The picture
-        "Cut-out `i` before a random background"
-        r,x = self.rng,self.x[i].astype(np.float32)
-        plug = x[...,r.permutation(3)] if r.random() < .3 else x[...,:3]
-        return PILImage.create(np.clip(plug + (1-x[...,3:]/255)*_back(r, len(x), self.backs), 0, 255).astype(np.uint8))
-
-# %% ../nbs/12_starter.ipynb #993104e8
 def turn_dls(
-    turns:Turns,  # Cut-outs
-    size:int=112, # Side of the pictures, pixels
+    cables:dict,  # (kind, number of the cable) -> photos, of `load_turns`
+    size:int=128, # Side of the pictures, pixels
     bs:int=64,    # Pictures a batch
-)->DataLoaders:   # Train and valid; valid holds whole cables, the second number of all
-    "Batches of `turns`, labelled by kind, turned, zoomed and lit at random. Raises `CableError` if all are of one cable number."
-    numbers = np.unique(turns.cables)
-    if len(numbers) < 2: raise CableError('these cut-outs are of one cable number only; draw two or more, one of them to validate with')
-    valid = np.flatnonzero(turns.cables == numbers[1])
-    def photo(i): return turns.photo(i)
-    def kind(i): return turns.kind(i)
-    aug = aug_transforms(size=size, flip_vert=True, max_rotate=25., min_zoom=.75, max_zoom=1.25, max_lighting=.35, max_warp=.15, p_affine=.8, p_lighting=.8)
-    block = DataBlock(blocks=(TransformBlock(type_tfms=photo, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=sorted(set(turns.kinds)))),
-                      get_y=kind, splitter=IndexSplitter(valid.tolist()), batch_tfms=[*aug, Normalize.from_stats(*starter_stats)])
-    return block.dataloaders(list(range(len(turns.x))), bs=bs, num_workers=0)
+    seed:int=42,  # Seed of the swapped colours
+)->DataLoaders:   # Train and valid; valid holds whole cables, every tenth number
+    "Batches of photos, labelled by kind, turned, zoomed and lit at random. Raises `CableError` if all are of one cable number."
+    numbers = sorted({c for _,c in cables})
+    if len(numbers) < 2: raise CableError('these photos are of one cable number only; draw two or more, one of them to validate with')
+    x,n,rng = np.concatenate(list(cables.values())),[len(x) for x in cables.values()],np.random.default_rng(seed)
+    kinds,valid = np.repeat([k for k,_ in cables], n),np.isin(np.repeat([c for _,c in cables], n), numbers[1::10])
+    def photo(i): return TensorImage(np.ascontiguousarray(x[i][...,rng.permutation(3)] if rng.random() < .3 and not valid[i] else x[i])).permute(2,0,1)
+    def kind(i): return kinds[i]
+    aug = aug_transforms(size=size, flip_vert=True, max_rotate=180., min_zoom=.8, max_zoom=1.25, max_lighting=.3, max_warp=.1, p_affine=.9)
+    block = DataBlock(blocks=(TransformBlock(type_tfms=photo, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=sorted(set(kinds)))),
+                      get_y=kind, splitter=IndexSplitter(np.flatnonzero(valid).tolist()), batch_tfms=[*aug, Normalize.from_stats(*starter_stats)])
+    return block.dataloaders(range_of(x), bs=bs, num_workers=0)
 
 # %% ../nbs/12_starter.ipynb #6ed401c8
 def _new_body(n):
@@ -238,30 +207,11 @@ def _starter_learner(dls, model, path):
     return Learner(dls, model, loss_func=LabelSmoothingCrossEntropyFlat(), metrics=error_rate, wd=0.05, path=path, model_dir='starter-epochs',
                    cbs=[BFloat16(), ChannelsLast()])
 
-# %% ../nbs/12_starter.ipynb #e298b310
-def _is_tenth(fname): return int(Path(fname).stem.split('_')[-2])%10 == 0 # <kind>_<cable>_<view>.jpg
-
-# %% ../nbs/12_starter.ipynb #de0a2ecf
-def photo_dls(
-    path:str|Path, # Folder with a folder of photos per kind, as `render_set` names them
-    vocab,         # All kinds, in order
-    size:int=160,  # Side of the pictures, pixels
-    bs:int=32,     # Photos a batch
-)->DataLoaders:    # Train and valid; valid holds every tenth cable
-    "Batches of finished photos, augmented. Raises `CableError` if a photo shows a class of the course or a kind not in `vocab`."
-    fs = get_photos(path)
-    _other({f.parent.name for f in fs}, f"'{path}'")
-    if new := {f.parent.name for f in fs}-set(vocab): raise CableError(f"'{path}' has photos of '{min(new)}', which no cut-out shows; draw some of it")
-    aug = aug_transforms(size=size, flip_vert=True, max_rotate=30., min_zoom=.9, max_zoom=1.4, max_lighting=.3, max_warp=.1, p_affine=.8, p_lighting=.8)
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock(vocab=vocab)), get_y=parent_label, splitter=FuncSplitter(_is_tenth),
-                      item_tfms=Resize(round(size*1.2)), batch_tfms=[*aug, Normalize.from_stats(*starter_stats)])
-    return block.dataloaders(fs, bs=bs, num_workers=0)
-
-# %% ../nbs/12_starter.ipynb #dcac0080
+# %% ../nbs/12_starter.ipynb #695804ca
 def turns_digest(
     path:str|Path, # Folder of `render_turns`
 )->str:            # 64 hexadecimal digits
-    "SHA-256 over the names and contents of the cut-outs under `path`"
+    "SHA-256 over the names and contents of the photos under `path`"
     h = sha256()
     for f in sorted(Path(path).glob('*_*.npy')): h.update(f.name.encode() + sha256(f.read_bytes()).digest())
     return h.hexdigest()
@@ -280,53 +230,43 @@ def save_body(
     return Path(out)
 
 # %% ../nbs/12_starter.ipynb #eb6c936c
-def _photo_stage(model, vocab, photos, size, epochs, path):
-    "Teach `model` on finished photos too"
-    learn = _starter_learner(photo_dls(photos, vocab, size), model, path)
-    learn.fit_one_cycle(epochs, 1e-3, pct_start=.15)
-    return learn,dict(photos=len(learn.dls.train_ds), photo_epochs=epochs, photo_size=size)
-
-# %% ../nbs/12_starter.ipynb #5e0c61aa
 class _KeepEpoch(Callback):
-    "Weights and optimiser of the last finished epoch, as `starter_<epoch>.pth` in the learner's model folder, whole or not at all"
+    "Weights and optimiser of the last finished epoch, as `<stage>_<epoch>.pth` in the learner's model folder, whole or not at all"
     order = 61
-    def __init__(self, start): store_attr()
+    def __init__(self, stage, start): store_attr()
     def after_epoch(self):
         if self.epoch < self.start: return
-        file = self.learn.path/self.learn.model_dir/f'starter_{self.epoch}.pth'
+        file = self.learn.path/self.learn.model_dir/f'{self.stage}_{self.epoch}.pth'
         with atomic_path(file) as tmp: self.learn.save(tmp.with_suffix(''))
-        file.with_stem(f'starter_{self.epoch-1}').unlink(missing_ok=True)
+        file.with_stem(f'{self.stage}_{self.epoch-1}').unlink(missing_ok=True)
 
 # %% ../nbs/12_starter.ipynb #987b0ff4
 def train_starter(
-    path:str|Path,    # Folder of `render_turns`
-    out:str|Path,     # The safetensors file to write
-    epochs:int=14,    # Epochs of `fit_one_cycle` on the cut-outs
-    size:int=96,      # Side of the pictures, pixels
-    bs:int=64,        # Pictures a batch
-    lr:float=2e-3,    # Peak learning rate
-    seed:int=42,      # Seed of weights and batches
-    photos:str|Path|None=None, # Folder of finished photos of the same kinds for a second stage
-    photo_epochs:int=10, # Epochs on them, at half the rate
-    photo_size:int=160,  # Side of the photos, pixels
-)->float:             # Error rate on the cables kept for validation, of photos if there are any
+    path:str|Path,     # Folder of `render_turns`
+    out:str|Path,      # The safetensors file to write
+    stages=((10,96,2e-3), (5,128,1e-3), (10,96,2e-3), (12,96,2e-3), (5,128,1.5e-3)), # Epochs, side of the pictures in pixels, and peak rate of each stage
+    bs:int=64,         # Pictures a batch
+    seed:int=42,       # Seed of weights and batches
+)->float:              # Error rate on the cables kept for validation
     "Teach a ResNet-18 with random weights to name the kinds under `path`, and write its body to `out`"
     set_seed(seed, reproducible=True)
-    dls = turn_dls(Turns(path, seed), size, bs)
-    learn = _starter_learner(dls, _new_body(dls.c), Path(out).parent)
-    done = sorted(int(f.stem.split('_')[1]) for f in (learn.path/learn.model_dir).glob('starter_*.pth'))
-    if done: learn.load(f'starter_{done[-1]}')
-    start = done[-1]+1 if done else 0
-    learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(start), start_epoch=start)
-    about = dict(kinds=list(dls.vocab), pictures=len(dls.train_ds), epochs=epochs, size=size, seed=seed, data=turns_digest(path))
-    if photos is not None: learn,more = _photo_stage(learn.model, dls.vocab, photos, photo_size, photo_epochs, learn.path)
-    save_body(learn.model, out, about if photos is None else dict(about, **more))
+    cables,model = load_turns(path),None
+    for i,(epochs,size,lr) in enumerate(stages):
+        dls = turn_dls(cables, size, bs, seed+i)
+        model = model or _new_body(dls.c)
+        learn = _starter_learner(dls, model, Path(out).parent)
+        done = sorted(int(f.stem.split('_')[-1]) for f in (learn.path/learn.model_dir).glob(f'stage_{i}_*.pth'))
+        if done: learn.load(f'stage_{i}_{done[-1]}')
+        start = done[-1]+1 if done else 0
+        learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(f'stage_{i}', start), start_epoch=start)
+    about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=turns_digest(path))
+    save_body(model, out, about)
     return float(learn.validate()[1])
 
-# %% ../nbs/12_starter.ipynb #4269300e
+# %% ../nbs/12_starter.ipynb #4716a7f9
 def about_starter(
     file:str|Path|None=None, # A file of `save_body`; the shipped one by default
-)->dict:                     # `kinds`, `pictures`, `epochs`, `size`, `seed`, `mean`, `std`; with a second stage `photos` and more
+)->dict:                     # `kinds`, `cables`, `pictures`, `stages`, `seed`, `data`, `mean`, `std`
     "What the weights in `file` were taught on. Raises `CableError` if the file does not say."
     file = file or starter_file()
     try:

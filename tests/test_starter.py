@@ -1,4 +1,4 @@
-"Starter weights meet files that are not theirs, and cut-outs that are none."
+"Starter weights meet files that are not theirs, and photos that are none."
 import pickle
 import sys
 
@@ -11,8 +11,8 @@ from torchvision.models import resnet18, resnet34
 
 from cable_classifier.data import get_dls, get_items, split_items
 from cable_classifier.plugs import target_kinds
-from cable_classifier.starter import (BFloat16, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, photo_dls, render_turns, save_body,
-                                      starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turns_digest, Turns)
+from cable_classifier.starter import (BFloat16, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, render_turns, save_body,
+                                      starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turns_digest)
 from cable_classifier.workspace import CableError
 
 
@@ -24,11 +24,11 @@ def one_sentence(err, file):
 
 
 def turns_of(path, kinds=('hdmi', 'usb_a'), cables=2, n=3, size=32, seed=0):
-    "A folder of cut-outs without a renderer: noise in a square"
+    "A folder of photos without a renderer: noise in a square"
     rng = np.random.default_rng(seed)
     path.mkdir(parents=True, exist_ok=True)
     for k in kinds:
-        for c in range(cables): np.save(path/f'{k}_{c}.npy', rng.integers(0, 256, (n, size, size, 4), dtype=np.uint8))
+        for c in range(cables): np.save(path/f'{k}_{c}.npy', rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8))
     return path
 
 
@@ -178,41 +178,54 @@ def test_saved_body_comes_back(tmp_path):
     assert torch.allclose(back.conv1.weight, model.conv1.weight, atol=1e-3)
 
 
-# Cut-outs
+# Photos from all around
 
 def test_no_class_of_the_course(tmp_path):
     "Neither drawn nor taught"
     with pytest.raises(CableError, match="'lightning'"): render_turns(tmp_path/'new', 1, kinds=['rca', 'lightning'])
     assert not (tmp_path/'new').exists()
-    with pytest.raises(CableError, match="'usb_c'"): train_starter(turns_of(tmp_path/'t', ('hdmi', 'usb_c')), tmp_path/'out'/'w.safetensors', epochs=1, size=32)
+    with pytest.raises(CableError, match="'usb_c'"): train_starter(turns_of(tmp_path/'t', ('hdmi', 'usb_c')), tmp_path/'out'/'w.safetensors', [(1, 32, 1e-3)])
     assert not (tmp_path/'out').exists()
 
 
 @pytest.mark.parametrize('spoil, says', [
-    (lambda f: f.write_bytes(b''), 'holds no cut-outs'),
-    (lambda f: f.write_bytes(f.read_bytes()[:200]), 'holds no cut-outs'),
-    (lambda f: np.save(f, np.zeros((3, 32, 32, 3), np.uint8)), 'holds no cut-outs'),
-    (lambda f: np.save(f, np.zeros((3, 32, 32, 4), np.float32)), 'holds no cut-outs'),
-    (lambda f: np.save(f, np.array([{'a': 1}], dtype=object), allow_pickle=True), 'holds no cut-outs'),
-    (lambda f: np.save(f, np.zeros((3, 48, 48, 4), np.uint8)), 'differ in size'),
-    (lambda f: f.rename(f.with_name('hdmi_x.npy')), 'holds no cut-outs')])
-def test_broken_cut_outs(tmp_path, spoil, says):
+    (lambda f: f.write_bytes(b''), 'holds no photos'),
+    (lambda f: f.write_bytes(f.read_bytes()[:200]), 'holds no photos'),
+    (lambda f: np.save(f, np.zeros((3, 32, 32, 4), np.uint8)), 'holds no photos'),
+    (lambda f: np.save(f, np.zeros((3, 32, 32, 3), np.float32)), 'holds no photos'),
+    (lambda f: np.save(f, np.array([{'a': 1}], dtype=object), allow_pickle=True), 'holds no photos'),
+    (lambda f: np.save(f, np.zeros((3, 48, 48, 3), np.uint8)), 'differ in size'),
+    (lambda f: f.rename(f.with_name('hdmi_x.npy')), 'holds no photos')])
+def test_broken_photos(tmp_path, spoil, says):
     path = turns_of(tmp_path/'t')
     spoil(path/'hdmi_1.npy')
     with pytest.raises(CableError, match=says): load_turns(path)
 
 
-def test_no_cut_outs(tmp_path):
+def test_no_photos(tmp_path):
     for path in (tmp_path, tmp_path/'nowhere'):
-        with pytest.raises(CableError, match='no cut-outs'): load_turns(path)
-    with pytest.raises(CableError, match='one cable number'): turn_dls(Turns(turns_of(tmp_path/'t', cables=1)), 32)
+        with pytest.raises(CableError, match='no photos in'): load_turns(path)
+    with pytest.raises(CableError, match='one cable number'): turn_dls(load_turns(turns_of(tmp_path/'t', cables=1)), 32)
 
 
 def test_valid_holds_whole_cables(tmp_path):
-    turns = Turns(turns_of(tmp_path/'t', cables=3))
-    dls = turn_dls(turns, 32, bs=4)
-    train, valid = [{(turns.kinds[i], turns.cables[i]) for i in part} for part in dls.train_ds.splits[:2]]
-    assert not train & valid and {c for _, c in valid} == {1} and {k for k, _ in valid} == {'hdmi', 'usb_a'}
+    "One number in ten, of every kind; cables with fewer photos than others are fine"
+    path = turns_of(tmp_path/'t', cables=12)
+    np.save(path/'hdmi_5.npy', np.zeros((1, 32, 32, 3), np.uint8))
+    cables = load_turns(path)
+    dls, of = turn_dls(cables, 32, bs=4), [cable for cable, x in cables.items() for _ in x]
+    train, valid = [{of[i] for i in part} for part in dls.train_ds.splits[:2]]
+    assert not train & valid and train | valid == set(cables)
+    assert {c for _, c in valid} == {1, 11} and {k for k, _ in valid} == {'hdmi', 'usb_a'}
+
+
+def test_valid_photos_keep_their_colours(tmp_path):
+    "Colours are swapped to teach, never to judge"
+    cables = load_turns(turns_of(tmp_path/'t', cables=2, n=40))
+    dls = turn_dls(cables, 32, bs=4)
+    for part, swaps in (dls.train_ds, True), (dls.valid_ds, False):
+        same = [np.array_equal(np.asarray(x).transpose(1, 2, 0), np.concatenate(list(cables.values()))[i]) for i, (x, _) in zip(part.items, part)]
+        assert all(same) is not swaps
 
 
 def test_digest_follows_contents(tmp_path):
@@ -224,27 +237,20 @@ def test_digest_follows_contents(tmp_path):
 
 
 def test_training_goes_on_from_its_last_epoch(tmp_path):
-    "Killed after one epoch of two, it trains one more; a third call trains none and writes the same file"
+    "Killed in its second stage, it trains what is left; a third call trains nothing and writes the same file"
     path, out, epochs = turns_of(tmp_path/'t'), tmp_path/'out'/'w.safetensors', tmp_path/'out'/'starter-epochs'
-    train_starter(path, out, epochs=1, size=32, bs=4)
-    assert [p.name for p in epochs.iterdir()] == ['starter_0.pth']
-    train_starter(path, out, epochs=2, size=32, bs=4)
-    assert about_starter(out)['data'] == turns_digest(path) and [p.name for p in epochs.iterdir()] == ['starter_1.pth']
-    before, kept = out.read_bytes(), (epochs/'starter_1.pth').stat().st_mtime_ns
-    train_starter(path, out, epochs=2, size=32, bs=4)
-    assert out.read_bytes() == before and (epochs/'starter_1.pth').stat().st_mtime_ns == kept
-
-
-def test_second_stage_on_photos(embedded, tmp_path):
-    "Finished photos of other kinds are taken, their number stands in the header; a kind without cut-outs and a class of the course are refused"
-    kinds = sorted(p.name for p in (embedded/'other').iterdir())
-    dls = photo_dls(embedded/'other', kinds, size=32, bs=4)
-    cables = [{f.stem.rsplit('_', 1)[0] for f in part.items} for part in (dls.train_ds, dls.valid_ds)]
-    assert not cables[0] & cables[1] and cables[1]
-    with pytest.raises(CableError, match='which no cut-out shows'): photo_dls(embedded/'other', ['hdmi'])
-    with pytest.raises(CableError, match='must not see'): photo_dls(embedded/'plugs', list(target_kinds))
-    train_starter(turns_of(tmp_path/'t', kinds), tmp_path/'w.safetensors', epochs=1, size=32, bs=16, photos=embedded/'other', photo_epochs=1, photo_size=32)
-    assert about_starter(tmp_path/'w.safetensors')['photos'] == len(dls.train_ds)
+    call = dict(stages=[(1, 32, 1e-3), (2, 48, 1e-3)], bs=4)
+    train_starter(path, out, **call)
+    first, about = out.read_bytes(), about_starter(out)
+    assert about['data'] == turns_digest(path) and about['cables'] == 4 and about['stages'] == [[1, 32, 1e-3], [2, 48, 1e-3]]
+    assert sorted(p.name for p in epochs.iterdir()) == ['stage_0_0.pth', 'stage_1_1.pth']
+    (epochs/'stage_1_1.pth').rename(epochs/'stage_1_0.pth')
+    kept = (epochs/'stage_0_0.pth').stat().st_mtime_ns
+    train_starter(path, out, **call)
+    assert sorted(p.name for p in epochs.iterdir()) == ['stage_0_0.pth', 'stage_1_1.pth'] and (epochs/'stage_0_0.pth').stat().st_mtime_ns == kept
+    before = out.read_bytes()
+    train_starter(path, out, **call)
+    assert out.read_bytes() == before and len(first) == len(before)
 
 
 # bfloat16
@@ -269,7 +275,7 @@ class Spy(Callback):
 def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
     from cable_classifier.starter import _new_body, _starter_learner
     monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
-    learn = _starter_learner(turn_dls(Turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
     spy = Spy()
     with learn.no_bar(), learn.no_logging():
         learn.fit(1, 1e-3, cbs=spy)
@@ -282,7 +288,7 @@ def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
     "A batch that is cancelled inside the model switches autocast off all the same"
     from cable_classifier.starter import _new_body, _starter_learner
     monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: True)
-    learn = _starter_learner(turn_dls(Turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
     def stop(*args): raise CancelBatchException
     learn.model.layer1.register_forward_hook(stop)
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress', 'recorder')])
