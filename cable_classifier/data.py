@@ -154,7 +154,7 @@ def make_batch_tfms(
     stats=starter_stats, # Mean and standard deviation per channel, pixels in 0..1, of the photos the pretrained weights grew up on
 )->list:                 # Batch transforms for a `DataBlock`
     "Augmentation for plugs, which have no up, then one `Normalize`"
-    aug = aug_transforms(flip_vert=True, max_rotate=180., max_zoom=1.3, min_zoom=0.8, max_lighting=0.3, max_warp=0.1, p_affine=0.9) if augment else []
+    aug = aug_transforms(flip_vert=True, max_rotate=180., max_zoom=1.3, min_zoom=0.8, max_lighting=0.3, max_warp=0., p_affine=0.9) if augment else []
     return [*aug, Normalize.from_stats(*stats)]
 
 # %% ../nbs/00_data.ipynb #675af614

@@ -141,7 +141,7 @@ def run_course(
     arch:str='resnet18',     # Name of a torchvision architecture
     weights:str='starter',   # 'starter', 'imagenet', or a safetensors file
     epochs:int=4,            # Epochs of stage-1, body frozen
-    finetune_epochs:int=2,   # Epochs of stage-2, all layers
+    finetune_epochs:int=10,  # Epochs of stage-2, all layers
     seed:int=42,             # Seed of split, head and batches
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
@@ -218,7 +218,7 @@ def _train(self:_Run, epochs, finetune_epochs):
     if not finetune_epochs: return
     self.learn.load('stage-1')
     self.learn.unfreeze()
-    lrs = find_lr(self.learn)
+    lrs = find_lr(self.learn, below=3)
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
     self._fit(finetune_epochs, lrs, 'stage-2')
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
