@@ -218,7 +218,7 @@ def _train(self:_Run, epochs, finetune_epochs):
     if not finetune_epochs: return
     self.learn.load('stage-1')
     self.learn.unfreeze()
-    lrs = find_lr(self.learn, below=3)
+    lrs = find_lr(self.learn, below=5)
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
     self._fit(finetune_epochs, lrs, 'stage-2')
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
