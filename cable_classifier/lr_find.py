@@ -23,7 +23,7 @@ def _finite(lrs, losses):
 def highest_lr(
     lrs,            # Rates of a search, rising, such as `learn.recorder.lrs`
     losses,         # Smoothed loss at each rate, such as `learn.recorder.losses`
-    within:float=.1,# How far above its lowest value the loss still counts as low, as a share of that value
+    within:float=.25,# How far above its lowest value the loss still counts as low, as a share of that value
 )->float:           # A rate, one of `lrs`
     "The highest rate before the loss rises; the last of `lrs` if it never does. Raises `CableError` if no loss is a number."
     lrs,losses = _finite(lrs, losses)
