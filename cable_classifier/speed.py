@@ -57,7 +57,7 @@ class FrozenBody(Callback):
 
     def before_fit(self):
         self.body,self.still = None,[]
-        if self.opt.frozen_idx < max(1, len(self.opt.param_lists)-1): return
+        if self.opt is None or self.opt.frozen_idx < max(1, len(self.opt.param_lists)-1): return
         self.body = self.model[0]
         self.still = [p for p in self.body.parameters() if p.requires_grad]
         for p in self.still: p.requires_grad_(False); p.grad = None # a grad of zeros would still be stepped on

@@ -160,12 +160,13 @@ def course_learner(
 
 # %% ../nbs/01_train.ipynb #4b4751d3
 def get_stage1(
-    seed:int=42, # Seed of head and batches; the split is always the course's
-)->Learner:      # Learner with `stage-1` loaded
+    seed:int=42,  # Seed of head and batches; the split is always the course's
+    size:int=224, # Side of the photos, pixels; smaller ones have a `stage-1` of their own
+)->Learner:       # Learner with `stage-1` loaded
     "The course's learner after four frozen epochs, trained on the first call"
-    learn = course_learner(seed)
+    learn,name = course_learner(seed, size=size),'stage-1' if size == 224 else f'stage-1-{size}'
     def train(tmp):
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 3e-3)
         learn.save(str(tmp.with_suffix('')))
-    build_once(learn.path/learn.model_dir/'stage-1.pth', train)
-    return course_learner(seed).load('stage-1')
+    build_once(learn.path/learn.model_dir/f'{name}.pth', train)
+    return course_learner(seed, size=size).load(name)
