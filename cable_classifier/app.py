@@ -89,7 +89,7 @@ def heat_picture(
 def _headline(r, model):
     "The answer as a sentence, and what to think of it"
     name,label,p = (html.escape(str(o)) for o in (r['path'], r['label'], f"{r['confidence']:.3f}"))
-    if r['none_of_these']: return 'None of these', f'The best guess for {name} is {label} at {p}, under the {model.threshold:.3f} this model asks for.'
+    if r['none_of_these']: return 'None of these', f'The best guess for {name} is {label} at {p}, but the photo is not like enough to those this model has learned.'
     unsure = ' It was given no threshold, so it cannot say "none of these".' if model.threshold is None else ''
     return label, f'That is what the model makes of {name}, at {p}.{unsure}'
 

@@ -68,6 +68,8 @@ def _rows(m):
     if 'other_n' in t:
         yield 'other things, answered "none of these"',t['other_refused'],share_interval(t['other_refused'], t['other_n']),t['other_n']
         yield 'other things told from the classes (AUROC)',t['other_auroc'],auroc_interval(t['other_auroc'], t['n'], t['other_n']),t['n']+t['other_n']
+        plain = t['other_auroc_confidence']
+        yield 'the same by plain confidence (AUROC)',plain,auroc_interval(plain, t['n'], t['other_n']),t['n']+t['other_n']
 
 def _table(m):
     "The figures as a table"
@@ -117,8 +119,8 @@ A classifier that names one of {names} on a photo, or says none of these. Archit
 
 {table}
 
-Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a probability of {threshold} the answer is none of these. Both were fitted on the
-validation photos.
+Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold} (mean cosine
+similarity with the five nearest training photos) the answer is none of these. Both were fitted on the validation photos.
 
 ## Limits
 

@@ -123,13 +123,27 @@ def _hush():
     finally: logging.disable(before)
 
 # %% ../nbs/13_deploy.ipynb #dd698bbb
+def _with_memory(net, known):
+    "`net` with a second answer, the `familiarity` of each photo with the unit vectors `known`; its weights keep their names"
+    import torch
+    from cable_classifier.interpret import familiarity
+    class Memory(torch.nn.Sequential):
+        def forward(self, x):
+            maps = self[0](x)
+            return self[1](maps),familiarity(torch.nn.functional.normalize(maps.flatten(2).mean(2)), self.known)
+    net = Memory(*net.children())
+    net.register_buffer('known', torch.as_tensor(known).float().cpu().contiguous())
+    return net.eval()
+
+# %% ../nbs/13_deploy.ipynb #0f01ecc8
 def _to_onnx(model, size, notes):
     "The ONNX file of `model` as bytes: float32, batches of any length, no data outside, `notes` in its metadata"
     import torch
     x,n = torch.zeros(2, 3, size, size),torch.export.Dim('n', min=1, max=4096)
+    names = ['logits','familiarity'] if hasattr(model, 'known') else ['logits']
     try:
         with _hush(), torch.no_grad():
-            program = torch.onnx.export(model, (x,), dynamo=True, input_names=['photos'], output_names=['logits'], dynamic_shapes=({0: n},), verbose=False)
+            program = torch.onnx.export(model, (x,), dynamo=True, input_names=['photos'], output_names=names, dynamic_shapes=({0: n},), verbose=False)
             proto = program.model_proto
     except Exception as e: raise CableError(f"torch cannot write this network as ONNX ({type(e).__name__}); take another arch") from e
     g = proto.graph
@@ -156,8 +170,10 @@ def _assert_parity(learn, net, model, check):
         pixels = 255*np.abs((ours - x.numpy())*np.float32(model.std)[:,None,None]).max()
         if pixels > 1: raise CableError(f"the DataLoaders make other pixels of a photo than prediction does (by {pixels:.0f} of 255); "
                                         f"give them Resize({model.size}) as item transform, and no batch transform that resizes validation photos")
-        with torch.no_grad(): want = softmax(net(x).numpy(), model.temperature)
-        got = model.probs(ours)
+        with torch.no_grad(): answer = net(x)
+        logits,score = answer if isinstance(answer, tuple) else (answer, None)
+        want,(got,familiar) = softmax(logits.numpy(), model.temperature),model.answers(ours)
+        if score is not None and not np.abs(score.numpy()-familiar).max() <= 1e-3: raise CableError("torch and onnxruntime differ in how familiar a photo is; leave `known` out")
         if (want.argmax(1) != got.argmax(1)).any() or not np.abs(want-got).max() <= 1e-3:
             raise CableError(f"torch and onnxruntime differ by {np.abs(want-got).max():.4f} on the photos; train again, or take another arch")
 
@@ -198,7 +214,8 @@ def export_model(
     arch:str|None=None,       # Name of the architecture; the name of `learn.arch` by default
     weights:str='',           # Where training started, such as 'starter' or 'imagenet'; of a path, the name only is kept
     temperature:float=1.,     # What logits are divided by before softmax
-    threshold:float|None=None, # Confidence under which the answer is none of these; None where none was fitted
+    threshold:float|None=None, # Familiarity, or confidence where there is no `known`, under which the answer is none of these; None where none was fitted
+    known=None,               # Unit vectors (photos, filters) of training photos, of `known_features`; without them confidence decides
     data_digest:str='',       # SHA-256 of the photos trained on, as 64 hexadecimal digits
     versions:dict|None=None,  # Name -> version of what made the model; asked from the installed packages by default
     check=None,               # Paths of photos that torch and onnxruntime must agree on; 16 of the validation photos by default
@@ -210,6 +227,7 @@ def export_model(
     if not check: raise CableError("no photos to compare torch and onnxruntime on; give `check` some")
     size = _the_size(learn, check)
     net = _plain_copy(learn.model)
+    if known is not None: net = _with_memory(net, known)
     about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold,
                       data_digest=data_digest, versions=versions or _versions())
     with atomic_path(out) as tmp:
@@ -319,17 +337,26 @@ class Model:
     session:object # onnxruntime session of its graph
     def __post_init__(self): self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','mean','std','temperature','threshold')})
     def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
+    def _run(self, x):
+        "Logits and, where the graph gives it, familiarity"
+        try: z,*score = self.session.run(None, {'photos': x})
+        except Exception as e: raise _refuse(self.folder, 'onnxruntime cannot run its graph') from e
+        if z.shape != (len(x), len(self.vocab)) or not np.isfinite(z).all(): raise _refuse(self.folder, 'its answers are not one number a class')
+        if score and (score[0].shape != (len(x),) or not np.isfinite(score[0]).all()): raise _refuse(self.folder, 'its familiarity is not one number a photo')
+        return z,score[0] if score else None
     def logits(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
     )->np.ndarray:               # float32 array of shape (n, classes)
         "What the graph says. Raises `CableError` if it says nothing usable."
-        try: z = self.session.run(None, {'photos': x})[0]
-        except Exception as e: raise _refuse(self.folder, 'onnxruntime cannot run its graph') from e
-        if z.shape != (len(x), len(self.vocab)) or not np.isfinite(z).all(): raise _refuse(self.folder, 'its answers are not one number a class')
-        return z
+        return self._run(x)[0]
+    def answers(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
+    )->tuple:                       # Probabilities (n, classes), float64, and familiarity (n), or None where the model has no memory
+        "Probability of each class, by the model's own temperature, and how familiar each photo is"
+        z,score = self._run(x)
+        return softmax(z, self.temperature),score
     def probs(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
     )->np.ndarray:              # float64 array of shape (n, classes), rows sum to 1
         "Probability of each class, by the model's own temperature"
-        return softmax(self.logits(x), self.temperature)
+        return self.answers(x)[0]
     def predict(self, paths, # Paths of photos
         bs:int=32,           # Photos opened and predicted at once
     )->list:                 # Records of `predict_photos`
@@ -371,9 +398,10 @@ def _check_fit(folder, about, session, weights):
     from safetensors import safe_open, SafetensorError
     ins,outs,notes = session.get_inputs(),session.get_outputs(),session.get_modelmeta().custom_metadata_map
     n,size = len(about['vocab']),about['size']
+    want = [('logits', 'tensor(float)', [n]), ('familiarity', 'tensor(float)', [])]
     if [(i.name, i.type, i.shape[1:]) for i in ins] != [('photos', 'tensor(float)', [3, size, size])] or isinstance(ins[0].shape[0], int):
         raise _refuse(folder, f'its graph does not take photos of {size} pixels in float32')
-    if [(o.type, o.shape[1:]) for o in outs] != [('tensor(float)', [n])]: raise _refuse(folder, f'its graph does not answer with {n} classes')
+    if [(o.name, o.type, o.shape[1:]) for o in outs] not in (want[:1], want): raise _refuse(folder, f'its graph does not answer with {n} classes')
     try:
         with safe_open(weights, framework='numpy') as f:
             shapes,said = [f.get_slice(k).get_shape() for k in f.keys()],(f.metadata() or {}).get('model')
@@ -383,13 +411,13 @@ def _check_fit(folder, about, session, weights):
         raise _refuse(folder, 'model.json, model.onnx and model.safetensors are not of one export')
 
 # %% ../nbs/13_deploy.ipynb #cd21f80a
-def _record(path, probs=None, model=None, error=None):
+def _record(path, probs=None, model=None, error=None, score=None):
     "One line of `cables predict --json`"
     r = dict(path=str(path), label=None, confidence=None, probs=None, none_of_these=None, error=error)
     if error is not None: return r
     best = int(probs.argmax())
-    sure = None if model.threshold is None else bool(probs[best] >= model.threshold)
-    return r | dict(label=model.vocab[best], confidence=float(probs[best]), probs=dict(zip(model.vocab, probs.tolist())), none_of_these=None if sure is None else not sure)
+    none = None if model.threshold is None else bool((probs[best] if score is None else score) < model.threshold)
+    return r | dict(label=model.vocab[best], confidence=float(probs[best]), probs=dict(zip(model.vocab, probs.tolist())), none_of_these=none)
 
 # %% ../nbs/13_deploy.ipynb #e5dbdd02
 def _try_photo(model, path):
@@ -409,5 +437,10 @@ def predict_photos(
     while chunk := list(islice(paths, bs)):
         xs = [_try_photo(model, p) for p in chunk]
         good = [x for x in xs if not isinstance(x, str)]
-        rows = iter(model.probs(np.stack(good)) if good else ())
-        for p,x in zip(chunk, xs): yield _record(p, error=x) if isinstance(x, str) else _record(p, next(rows), model)
+        probs,scores = model.answers(np.stack(good)) if good else ((), None)
+        rows = iter(zip(probs, [None]*len(good) if scores is None else scores))
+        for p,x in zip(chunk, xs):
+            if isinstance(x, str): yield _record(p, error=x)
+            else:
+                ps,score = next(rows)
+                yield _record(p, ps, model, score=score)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['loss_table', 'plot_losses', 'class_table', 'mcnemar', 'grad_cam', 'get_logits', 'reliability', 'ece',
-           'fit_temperature', 'none_auroc', 'fit_threshold', 'share_refused', 'get_test_result']
+           'fit_temperature', 'none_auroc', 'get_features', 'known_features', 'familiarity', 'fit_threshold',
+           'share_refused', 'get_test_result']
 
 # %% ../nbs/04_interpret.ipynb #4a87facd
 from scipy.optimize import minimize_scalar
@@ -137,30 +138,67 @@ def fit_temperature(
     return math.exp(minimize_scalar(loss, bounds=(-3, 3), method='bounded').x)
 
 # %% ../nbs/04_interpret.ipynb #86c14349
+def _score(x):
+    "Scores as they are; of probabilities (photos, classes) the confidence"
+    x = torch.as_tensor(x)
+    return x.max(1).values if x.ndim == 2 else x
+
 def none_auroc(
-    probs, # Probabilities (photos, classes) for photos of the model's classes
-    other, # Probabilities (photos, classes) for photos of anything else
+    own,   # Scores (photos) of photos of the model's classes, or probabilities (photos, classes), of which the highest counts
+    other, # The same for photos of anything else
 )->float:  # 0.5 for a coin, 1 for a perfect parting
-    "How well confidence parts the model's own classes from anything else: area under the ROC curve"
-    conf = [torch.as_tensor(p).max(1).values for p in (probs, other)]
-    return float(roc_auc_score([1]*len(conf[0]) + [0]*len(conf[1]), torch.cat(conf)))
+    "How well a score parts the model's own classes from anything else: area under the ROC curve"
+    a,b = _score(own),_score(other)
+    return float(roc_auc_score([1]*len(a) + [0]*len(b), torch.cat([a, b])))
 
 # %% ../nbs/04_interpret.ipynb #5a24be06
+def _pass(learn, dl=None):
+    "What the body sees in each photo of `dl`, with its logits and labels"
+    seen = []
+    def note(module, inp, out): seen.append(F.normalize(out.as_subclass(torch.Tensor).float().flatten(2).mean(2)).cpu())
+    with Hook(learn.model[0], note): logits,targs = get_logits(learn, dl)
+    return torch.cat(seen),logits,targs
+
+def get_features(
+    learn:Learner, # A trained learner with a convolutional body
+    dl=None,       # A DataLoader; the validation set by default
+)->torch.Tensor:   # Unit vectors (photos, filters)
+    "What the body of `learn` sees in each photo: how strongly each filter answers, averaged over the picture"
+    return _pass(learn, dl)[0]
+
+def known_features(
+    learn:Learner,  # A trained learner with a convolutional body
+    most:int=2000,  # Photos kept, evenly spaced
+)->torch.Tensor:    # Unit vectors (photos, filters)
+    "What the body of `learn` sees in its training photos, not augmented"
+    files = list(learn.dls.train_ds.items)
+    return get_features(learn, learn.dls.test_dl(files[::-(-len(files)//most)]))
+
+# %% ../nbs/04_interpret.ipynb #08c0da23
+def familiarity(
+    feats,   # Unit vectors (photos, filters) of the photos in question
+    known,   # Those of training photos, of `known_features`
+    k:int=5, # Nearest training photos that are asked
+)->torch.Tensor: # Scores (photos): 1 for what was seen in training, lower for what is unlike it
+    "Mean cosine similarity with the `k` nearest training photos, after Sun et al. (2022), who take the distance of the k-th"
+    return (feats @ known.T).topk(min(k, len(known)), 1).values.mean(1).clamp(0, 1)
+
+# %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(
-    probs,             # Probabilities (photos, classes) for photos of the model's classes, not the test set
+    own,               # Scores (photos) of photos of the model's classes, not the test set, or their probabilities (photos, classes)
     refuse:float=0.05, # Share of these photos that may be refused
-)->float:              # Confidence below which the answer is "none of these"
-    "The confidence that all but the share `refuse` of the photos reach. Raises `CableError` if that is no share."
+)->float:              # Score below which the answer is "none of these"
+    "The score that all but the share `refuse` of the photos reach. Raises `CableError` if that is no share."
     if not 0 <= refuse < 1: raise CableError(f"cannot refuse a share of {refuse}; give one from 0 to below 1")
-    conf = torch.as_tensor(probs).max(1).values.sort().values
-    return float(conf[min(int(refuse*len(conf)), len(conf)-1)])
+    score = _score(own).sort().values
+    return float(score[min(int(refuse*len(score)), len(score)-1)])
 
 def share_refused(
-    probs,           # Probabilities (photos, classes)
-    threshold:float, # Confidence below which the answer is "none of these"
+    score,           # Scores (photos), or probabilities (photos, classes)
+    threshold:float, # Score below which the answer is "none of these"
 )->float:            # Share of one
     "Share of the photos that get no name"
-    return float((torch.as_tensor(probs).max(1).values < threshold).double().mean())
+    return float((_score(score) < threshold).double().mean())
 
 # %% ../nbs/04_interpret.ipynb #7eb19b6c
 def get_test_result(
@@ -168,17 +206,20 @@ def get_test_result(
     path:str|Path,      # Folder the table's `fname` are relative to
     items:pd.DataFrame, # Table of `split_items`; rows of split 'test' are used
     other=(),           # Paths of photos of none of the classes, if there are any
-)->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`
-    "Error, calibration and refusals on the test photos. Raises `CableError` if there are none."
+    known=None,         # `known_features(learn)`; computed if not given
+)->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`, and `other_auroc_confidence` of plain confidence
+    "Error, calibration and, by familiarity, refusals on the test photos. Raises `CableError` if there are none."
     fnames = [Path(path)/f for f in items[items.split == 'test'].fname]
     if not fnames: raise CableError("the table has no test photos; split it with `split_items`")
-    logits,targs = get_logits(learn)
-    temperature = fit_temperature(logits, targs)
-    threshold = fit_threshold((logits/temperature).softmax(1))
-    logits,targs = get_logits(learn, learn.dls.test_dl(fnames, with_labels=True))
-    probs,n_wrong = (logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
+    known = known_features(learn) if known is None else known
+    feats,logits,targs = _pass(learn)
+    temperature,threshold = fit_temperature(logits, targs),fit_threshold(familiarity(feats, known))
+    feats,logits,targs = _pass(learn, learn.dls.test_dl(fnames, with_labels=True))
+    score,probs,n_wrong = familiarity(feats, known),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
     res = dict(n=len(targs), n_wrong=n_wrong, error_rate=n_wrong/len(targs), error_rate_ci95=wilson(n_wrong, len(targs)), ece=ece(probs, targs),
-               ece_as_trained=ece(logits.softmax(1), targs), temperature=temperature, threshold=threshold, refused=share_refused(probs, threshold))
+               ece_as_trained=ece(logits.softmax(1), targs), temperature=temperature, threshold=threshold, refused=share_refused(score, threshold))
     if not len(other): return res
-    none = (get_logits(learn, learn.dls.test_dl(list(other)))[0]/temperature).softmax(1)
-    return res | dict(other_n=len(none), other_refused=share_refused(none, threshold), other_auroc=none_auroc(probs, none))
+    feats,logits,_ = _pass(learn, learn.dls.test_dl(list(other)))
+    none = familiarity(feats, known)
+    return res | dict(other_n=len(none), other_refused=share_refused(none, threshold), other_auroc=none_auroc(score, none),
+                      other_auroc_confidence=none_auroc(probs, (logits/temperature).softmax(1)))

@@ -17,7 +17,7 @@ from .data import get_data, get_items, split_items, save_split, get_dls
 from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
-from .interpret import get_test_result
+from .interpret import get_test_result, known_features
 from .deploy import export_model
 from .card import write_card
 
@@ -238,12 +238,13 @@ def _draw(self:_Run):
 @patch
 def _finish(self:_Run):
     "The test set once, then the model folder, the report and the figures, which are returned"
-    test = get_test_result(self.learn, self.path, self.items, other=self.other)
+    known = known_features(self.learn)
+    test = get_test_result(self.learn, self.path, self.items, self.other, known)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
     self._draw()
     digest,n = data_digest(self.path, self.items),self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
-                 threshold=test['threshold'], versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
+                 threshold=test['threshold'], known=known, versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else self.path.absolute().name, data_digest=digest, notes=self.notes)

@@ -6,6 +6,7 @@
 __all__ = ['shrink', 'Presize', 'FrozenBody']
 
 # %% ../nbs/15a_speed.ipynb #b68e5ee9
+from itertools import count
 from fastai.vision.all import *
 from .photos import open_photo
 from .deploy import crop_square
@@ -23,28 +24,31 @@ def shrink(
 
 # %% ../nbs/15a_speed.ipynb #5bf5415e
 class Presize(Transform):
-    "Opens photos at the size they are trained on and keeps them in memory, so that no photo is decoded twice; pictures in memory pass"
+    "Opens photos at the size they are trained on and keeps them in memory for every `Presize` of the process; pictures in memory pass"
+    shelf,held,numbers = {},0,count(1) # one for all, so that a second learner decodes nothing again
     def __init__(self,
         size:int,             # Side of the squares the network takes, pixels
         cls=PILImage,         # Class of the picture handed on
         most:int=1_000_000_000, # Bytes of pixels kept in memory
     ):
         store_attr()
-        self.kept,self.held = {},0
+        self.number = next(self.numbers)
         super().__init__()
     def __call__(self, fn, split_idx=None, **kwargs):
         if not isinstance(fn, (str, Path)): return self.cls.create(fn)
         s = Path(fn).stat() if Path(fn).is_file() else None
-        key = (str(fn), bool(split_idx), s and (s.st_size, s.st_mtime_ns))
-        if (x := self.kept.get(key)) is None: x = self._keep(key, open_photo(fn), split_idx)
+        key = (str(fn), self.size, bool(split_idx), s and (s.st_size, s.st_mtime_ns))
+        if key not in self.shelf: return self.cls.create(self._keep(key, open_photo(fn), split_idx))
+        x,_ = self.shelf[key] = self.shelf[key][0],self.number
         return self.cls.create(x)
-    def __getstate__(self): return self.__dict__ | dict(kept={}, held=0) # an exported learner carries no photos
     def _keep(self, key, im, split_idx):
-        "Pixels of `im` as the split wants them, kept if there is room"
+        "Pixels of `im` as the split wants them, kept if there is room without what others asked for last"
         x = np.asarray(crop_square(im, self.size) if split_idx else shrink(im, self.size))
-        if self.held + x.nbytes <= self.most:
-            self.kept[key] = x
-            self.held += x.nbytes
+        if Presize.held + x.nbytes > self.most:
+            for k in [k for k,(_,n) in self.shelf.items() if n != self.number]: Presize.held -= self.shelf.pop(k)[0].nbytes
+        if Presize.held + x.nbytes <= self.most:
+            self.shelf[key] = x,self.number
+            Presize.held += x.nbytes
         return x
 
 # %% ../nbs/15a_speed.ipynb #2fe00efc

@@ -9,7 +9,7 @@ from cable_classifier.card import auroc_interval, model_card, share_interval, wr
 from cable_classifier.workspace import CableError
 
 test = dict(n=144, n_wrong=37, error_rate=37/144, error_rate_ci95=[0.193, 0.334], ece=0.054, ece_as_trained=0.09, temperature=1.54, threshold=0.46, refused=7/144)
-other = dict(other_n=100, other_refused=0.07, other_auroc=0.576)
+other = dict(other_n=100, other_refused=0.07, other_auroc=0.576, other_auroc_confidence=0.55)
 metrics = dict(arch='resnet18', weights='starter', seed=42, size=224, vocab=['lightning', 'micro_usb', 'usb_c'], n_train=489, n_valid=123, n_test=144, data='embedded', data_digest='45e2'*16, notes=[],
                stages=[dict(name='stage-1', error_rate=0.25, error_rate_ci95=[0.18, 0.34], seconds=37.2)], seconds=124.1, peak_rss_mb=2034, versions=dict(torch='2.15.0'), test=test | other)
 
@@ -21,7 +21,7 @@ def test_every_figure_is_on_it():
 
 def test_other_figures_give_another_card():
     "No sentence about a figure is there by habit"
-    good = metrics | dict(data='mine', test=test | other | dict(error_rate=0.02, error_rate_ci95=[0.01, 0.06], ece=0.01, other_auroc=0.99, other_refused=0.95))
+    good = metrics | dict(data='mine', test=test | other | dict(error_rate=0.02, error_rate_ci95=[0.01, 0.06], ece=0.01, other_auroc=0.99, other_auroc_confidence=0.9, other_refused=0.95))
     for words in ('answer in 4 is wrong', 'not as chances', 'cannot be relied on', 'drawn by a computer'): assert words in model_card(metrics) and words not in model_card(good)
     untried = model_card(metrics | dict(test=test))
     assert 'Nobody has tried' in untried and 'AUROC' not in untried and 'Nobody has tried' not in model_card(good)

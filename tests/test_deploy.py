@@ -424,6 +424,58 @@ def test_temperature_and_threshold(learn, photos, tmp_path):
     assert m1.predict([f])[0]['none_of_these'] is False
 
 
+@pytest.fixture(scope='module')
+def remembering(photos, tmp_path_factory):
+    "A folder whose graph knows its training photos, its learner, and what it knows"
+    import torch
+    from fastai.vision.all import CrossEntropyLossFlat, Learner, nn
+    from cable_classifier.interpret import known_features
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU()), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)))
+    learn = Learner(tiny_dls(photos), net, loss_func=CrossEntropyLossFlat())
+    known = known_features(learn)
+    return export_model(learn, tmp_path_factory.mktemp('remembering')/'model', arch='tiny', threshold=0.9999, known=known),learn,known
+
+
+def test_a_graph_with_a_memory_says_how_familiar_a_photo_is(remembering, photos, tmp_path):
+    "The same familiarity as `interpret` gives, about 1 for training photos, and it decides on none of these, whatever the confidence"
+    from cable_classifier.interpret import familiarity, get_features
+    out,learn,known = remembering
+    m,files = load_model(out),list(learn.dls.valid_ds.items)
+    xs = np.stack([preprocess(Image.open(f).convert('RGB'), 32, m.mean, m.std) for f in files])
+    probs,score = m.answers(xs)
+    assert np.allclose(score, familiarity(get_features(learn), known), atol=1e-3) and np.allclose(probs, m.probs(xs))
+    flat = tmp_path/'flat.png'
+    Image.new('RGB', (64, 64), (255, 0, 0)).save(flat)
+    assert m.predict([flat])[0]['none_of_these'] is True
+    m.threshold = float(score.min()) - 1e-3
+    assert [r['none_of_these'] for r in m.predict([*files, tmp_path/'no.png', flat])] == [False]*len(files) + [None, True]
+
+
+def test_a_memory_keeps_the_names_of_the_weights(remembering):
+    "Plain torch reads the weights of such a folder into the network as it was"
+    from safetensors.torch import load_file
+    out,learn,known = remembering
+    state = load_file(out/'model.safetensors')
+    assert state.pop('known').shape == known.shape
+    learn.model.load_state_dict(state)
+
+
+@pytest.mark.parametrize('spoil', ['name', 'nan', 'shape'])
+def test_a_spoilt_memory_is_refused(remembering, photos, tmp_path, spoil):
+    m = load_model(remembering[0])
+    class Odd:
+        def get_inputs(self): return m.session.get_inputs()
+        def get_modelmeta(self): return m.session.get_modelmeta()
+        def get_outputs(self): return [m.session.get_outputs()[0]]*2
+        def run(self, *args):
+            z,score = m.session.run(*args)
+            return [z, score*np.float32('nan') if spoil == 'nan' else score[:, None]]
+    with pytest.raises(CableError, match='not a model folder we can trust'):
+        if spoil == 'name': deploy._check_fit(m.folder, m.about, Odd(), m.folder/'model.safetensors')
+        else: deploy.Model(m.folder, m.about, Odd()).predict([next(photos.rglob('*.png'))])
+
+
 @pytest.mark.parametrize('kw,word', [(dict(temperature=0), 'temperature'), (dict(temperature=float('nan')), 'temperature'), (dict(threshold=1.5), 'threshold'), (dict(data_digest='abc'), 'data_digest'),
                                      (dict(arch='a\nb'), 'arch'), (dict(check=[]), 'check')], ids=str)
 def test_export_refuses_odd_values(learn, tmp_path, kw, word):

@@ -8,8 +8,8 @@ from fastai.vision.all import ClassificationInterpretation, plt, set_seed
 from cable_classifier.workspace import CableError
 from cable_classifier.data import get_dls, get_items
 from cable_classifier.train import get_learner
-from cable_classifier.interpret import (class_table, ece, fit_temperature, fit_threshold, get_logits, get_test_result, grad_cam, loss_table,
-                                        mcnemar, none_auroc, plot_losses, reliability, share_refused)
+from cable_classifier.interpret import (class_table, ece, familiarity, fit_temperature, fit_threshold, get_features, get_logits, get_test_result, grad_cam, known_features,
+                                        loss_table, mcnemar, none_auroc, plot_losses, reliability, share_refused)
 
 
 # ---- figures from probabilities
@@ -286,6 +286,23 @@ def test_the_test_result_counts_the_test_photos_and_no_others(small):
     r = get_test_result(learn, str(path), items.sample(frac=1, random_state=1))
     logits,_ = get_logits(learn, learn.dls.test_dl([path/f for f in items[items.split == 'test'].fname]))
     assert r['n_wrong'] == sum(learn.dls.vocab[i] != l for i,l in zip(logits.argmax(1), items[items.split == 'test'].label))
+
+
+def test_scores_are_taken_as_they_are():
+    assert none_auroc([.9, .8], [.1, .85]) == .75 and fit_threshold(torch.tensor([.1, .2, .3]), 0) == pytest.approx(.1)
+    assert share_refused([.1, .2, .3], .25) == pytest.approx(2/3)
+
+
+def test_what_was_trained_on_is_familiar(small, capfd):
+    "Unit vectors in the order of the photos; each training photo finds itself; few known photos are enough; at most `most` are kept"
+    path,items,learn = small
+    known,feats = known_features(learn),get_features(learn)
+    assert capfd.readouterr().out == ''
+    assert known.shape == (12, feats.shape[1]) and len(feats) == 6
+    assert torch.allclose(feats.norm(dim=1), torch.ones(6), atol=1e-3)
+    assert torch.allclose(familiarity(known, known, k=1), torch.ones(12), atol=1e-3)
+    assert familiarity(feats, known[:2]).shape == (6,) and familiarity(-feats, known).max() == 0
+    assert len(known_features(learn, most=5)) == 4
 
 
 def test_the_test_result_with_other_photos(small):
