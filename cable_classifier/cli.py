@@ -44,7 +44,7 @@ def main(
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')
-@click.option('--finetune-epochs', default=10, show_default=True, type=click.IntRange(0), help='Epochs of stage-2, all layers.')
+@click.option('--finetune-epochs', default=13, show_default=True, type=click.IntRange(0), help='Epochs of stage-2, all layers.')
 @click.option('--seed', default=42, show_default=True, help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 def run(

@@ -123,16 +123,15 @@ def _hush():
     finally: logging.disable(before)
 
 # %% ../nbs/13_deploy.ipynb #dd698bbb
-def _with_memory(net, known):
-    "`net` with a second answer, the `familiarity` of each photo with the unit vectors `known`; its weights keep their names"
+def _with_memory(net, memory):
+    "`net`, a body and a head, with a second answer, that of `memory` to what the body gives; its weights keep their names"
     import torch
-    from cable_classifier.interpret import familiarity
-    class Memory(torch.nn.Sequential):
+    class Two(torch.nn.Sequential):
         def forward(self, x):
             maps = self[0](x)
-            return self[1](maps),familiarity(torch.nn.functional.normalize(maps.flatten(2).mean(2)), self.known)
-    net = Memory(*net.children())
-    net.register_buffer('known', torch.as_tensor(known).float().cpu().contiguous())
+            return self[1](maps),self.memory(maps)
+    net = Two(*net.children())
+    net.memory = _plain_copy(memory)
     return net.eval()
 
 # %% ../nbs/13_deploy.ipynb #0f01ecc8
@@ -140,7 +139,7 @@ def _to_onnx(model, size, notes):
     "The ONNX file of `model` as bytes: float32, batches of any length, no data outside, `notes` in its metadata"
     import torch
     x,n = torch.zeros(2, 3, size, size),torch.export.Dim('n', min=1, max=4096)
-    names = ['logits','familiarity'] if hasattr(model, 'known') else ['logits']
+    names = ['logits','familiarity'] if hasattr(model, 'memory') else ['logits']
     try:
         with _hush(), torch.no_grad():
             program = torch.onnx.export(model, (x,), dynamo=True, input_names=['photos'], output_names=names, dynamic_shapes=({0: n},), verbose=False)
@@ -173,11 +172,17 @@ def _assert_parity(learn, net, model, check):
         with torch.no_grad(): answer = net(x)
         logits,score = answer if isinstance(answer, tuple) else (answer, None)
         want,(got,familiar) = softmax(logits.numpy(), model.temperature),model.answers(ours)
-        if score is not None and not np.abs(score.numpy()-familiar).max() <= 1e-3: raise CableError("torch and onnxruntime differ in how familiar a photo is; leave `known` out")
+        if score is not None and not np.abs(score.numpy()-familiar).max() <= 1e-3: raise CableError("torch and onnxruntime differ in how familiar a photo is; leave `memory` out")
         if (want.argmax(1) != got.argmax(1)).any() or not np.abs(want-got).max() <= 1e-3:
             raise CableError(f"torch and onnxruntime differ by {np.abs(want-got).max():.4f} on the photos; train again, or take another arch")
 
 # %% ../nbs/13_deploy.ipynb #9848878a
+def _to_check(learn, check):
+    "The photos to compare on: `check`, or sixteen of the validation photos"
+    check = list(learn.dls.valid_ds.items)[::max(1, len(learn.dls.valid_ds)//16)][:16] if check is None else list(check)
+    if not check: raise CableError("no photos to compare torch and onnxruntime on; give `check` some")
+    return check
+
 def _the_size(learn, check):
     "Side of the square photos that the validation pipeline of `learn` makes"
     h,w = next(_fastai_batches(learn, check[:1])).shape[-2:]
@@ -214,8 +219,8 @@ def export_model(
     arch:str|None=None,       # Name of the architecture; the name of `learn.arch` by default
     weights:str='',           # Where training started, such as 'starter' or 'imagenet'; of a path, the name only is kept
     temperature:float=1.,     # What logits are divided by before softmax
-    threshold:float|None=None, # Familiarity, or confidence where there is no `known`, under which the answer is none of these; None where none was fitted
-    known=None,               # Unit vectors (photos, filters) of training photos, of `known_features`; without them confidence decides
+    threshold:float|None=None, # Familiarity, or confidence where there is no `memory`, under which the answer is none of these; None where none was fitted
+    memory=None,              # Layer that tells from the maps of the body how familiar each photo is, 0..1, such as `Memory`
     data_digest:str='',       # SHA-256 of the photos trained on, as 64 hexadecimal digits
     versions:dict|None=None,  # Name -> version of what made the model; asked from the installed packages by default
     check=None,               # Paths of photos that torch and onnxruntime must agree on; 16 of the validation photos by default
@@ -223,11 +228,9 @@ def export_model(
     "Write the model folder `out`, whole or not at all. Raises `CableError` if torch and onnxruntime disagree on `check`."
     out = Path(out)
     _check_out(out)
-    check = list(learn.dls.valid_ds.items)[::max(1, len(learn.dls.valid_ds)//16)][:16] if check is None else list(check)
-    if not check: raise CableError("no photos to compare torch and onnxruntime on; give `check` some")
-    size = _the_size(learn, check)
-    net = _plain_copy(learn.model)
-    if known is not None: net = _with_memory(net, known)
+    check = _to_check(learn, check)
+    size,net = _the_size(learn, check),_plain_copy(learn.model)
+    if memory is not None: net = _with_memory(net, memory)
     about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold,
                       data_digest=data_digest, versions=versions or _versions())
     with atomic_path(out) as tmp:
@@ -329,14 +332,8 @@ def softmax(
     return e/e.sum(-1, keepdims=True)
 
 # %% ../nbs/13_deploy.ipynb #f809e61f
-@dataclass(repr=False, eq=False)
-class Model:
-    "A model folder, read and checked: `vocab`, `size`, `mean`, `std`, `temperature`, `threshold`, and answers from onnxruntime"
-    folder:Path    # The model folder
-    about:dict     # Its checked description
-    session:object # onnxruntime session of its graph
-    def __post_init__(self): self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','mean','std','temperature','threshold')})
-    def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
+class _Answers:
+    "What the graph in `session` says, checked"
     def _run(self, x):
         "Logits and, where the graph gives it, familiarity"
         try: z,*score = self.session.run(None, {'photos': x})
@@ -357,6 +354,16 @@ class Model:
     )->np.ndarray:              # float64 array of shape (n, classes), rows sum to 1
         "Probability of each class, by the model's own temperature"
         return self.answers(x)[0]
+
+# %% ../nbs/13_deploy.ipynb #9000fe09
+@dataclass(repr=False, eq=False)
+class Model(_Answers):
+    "A model folder, read and checked: `vocab`, `size`, `mean`, `std`, `temperature`, `threshold`, and answers from onnxruntime"
+    folder:Path    # The model folder
+    about:dict     # Its checked description
+    session:object # onnxruntime session of its graph
+    def __post_init__(self): self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','mean','std','temperature','threshold')})
+    def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
     def predict(self, paths, # Paths of photos
         bs:int=32,           # Photos opened and predicted at once
     )->list:                 # Records of `predict_photos`

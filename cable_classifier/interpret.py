@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['loss_table', 'plot_losses', 'class_table', 'mcnemar', 'grad_cam', 'get_logits', 'reliability', 'ece',
-           'fit_temperature', 'none_auroc', 'get_features', 'known_features', 'familiarity', 'fit_threshold',
+           'fit_temperature', 'none_auroc', 'get_features', 'known_features', 'familiarity', 'Memory', 'fit_threshold',
            'share_refused', 'get_test_result']
 
 # %% ../nbs/04_interpret.ipynb #4a87facd
@@ -152,10 +152,14 @@ def none_auroc(
     return float(roc_auc_score([1]*len(a) + [0]*len(b), torch.cat([a, b])))
 
 # %% ../nbs/04_interpret.ipynb #5a24be06
+def _direction(maps):
+    "The mean over the picture of each of `maps` (photos, filters, height, width), as unit vectors (photos, filters)"
+    return F.normalize(maps.flatten(2).mean(2))
+
 def _pass(learn, dl=None):
     "What the body sees in each photo of `dl`, with its logits and labels"
     seen = []
-    def note(module, inp, out): seen.append(F.normalize(out.as_subclass(torch.Tensor).float().flatten(2).mean(2)).cpu())
+    def note(module, inp, out): seen.append(_direction(out.as_subclass(torch.Tensor).float()).cpu())
     with Hook(learn.model[0], note): logits,targs = get_logits(learn, dl)
     return torch.cat(seen),logits,targs
 
@@ -182,6 +186,15 @@ def familiarity(
 )->torch.Tensor: # Scores (photos): 1 for what was seen in training, lower for what is unlike it
     "Mean cosine similarity with the `k` nearest training photos, after Sun et al. (2022), who take the distance of the k-th"
     return (feats @ known.T).topk(min(k, len(known)), 1).values.mean(1).clamp(0, 1)
+
+class Memory(nn.Module):
+    "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) to scores (photos)"
+    def __init__(self,
+        known, # Unit vectors (photos, filters) of training photos, of `known_features`
+    ):
+        super().__init__()
+        self.register_buffer('known', known)
+    def forward(self, maps): return familiarity(_direction(maps), self.known)
 
 # %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(

@@ -17,7 +17,7 @@ from .data import get_data, get_items, split_items, save_split, get_dls
 from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
-from .interpret import get_test_result, known_features
+from .interpret import get_test_result, known_features, Memory
 from .deploy import export_model
 from .card import write_card
 
@@ -141,7 +141,7 @@ def run_course(
     arch:str='resnet18',     # Name of a torchvision architecture
     weights:str='starter',   # 'starter', 'imagenet', or a safetensors file
     epochs:int=4,            # Epochs of stage-1, body frozen
-    finetune_epochs:int=10,  # Epochs of stage-2, all layers
+    finetune_epochs:int=13,  # Epochs of stage-2, all layers; the last three eighths at full size
     seed:int=42,             # Seed of split, head and batches
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
@@ -193,19 +193,22 @@ def _start(self:_Run, groups, device, bs):
     if (s := warn_if_few(self.items)): self.tell(s)
     _set_device(device)
     set_seed(seed, reproducible=True)
-    dls = get_dls(self.path, self.items, size=size, bs=min(bs, (self.items.split == 'train').sum()), stats=weight_stats(weights))
+    self.get_dls = partial(get_dls, self.path, self.items, bs=min(bs, (self.items.split == 'train').sum()), stats=weight_stats(weights))
+    dls = self.get_dls(size=size)
     self.learn = get_learner(dls, arch, weights, path=self.out, model_dir='stages')
     save_split(self.items, self.out/'split.csv')
     self.figs.append(fig_html(batch_fig(dls), 'What the model is given', 'nine training photos with their labels'))
 
 # %% ../nbs/16_run.ipynb #0a23ae46
 @patch
-def _fit(self:_Run, epochs, lr, name):
-    "Fit, save, and say how it went"
-    start = time.time()
-    self.learn.fit_one_cycle(epochs, lr)
-    self.losses[name] = [float(l) for l in self.learn.recorder.losses]
+def _fit(self:_Run, name, *cycles):
+    "Fit each of `cycles` (epochs, peak rate, DataLoaders), save, and say how it went"
+    start,losses = time.time(),[]
+    for epochs,lr,self.learn.dls in cycles:
+        self.learn.fit_one_cycle(epochs, lr)
+        losses += [float(l) for l in self.learn.recorder.losses]
     save_stage(self.learn, name)
+    lr,self.losses[name] = cycles[0][1],losses
     rates = [lr.start, lr.stop] if isinstance(lr, slice) else [lr, lr]
     self.stages.append(dict(name=name, **error_ci(self.learn), seconds=round(time.time()-start, 1), lr=rates))
     self.tell(f"{name}: validation error {_ci(self.stages[-1])}")
@@ -213,14 +216,17 @@ def _fit(self:_Run, epochs, lr, name):
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
 def _train(self:_Run, epochs, finetune_epochs):
-    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group; the better of the two stays loaded"
-    self._fit(epochs, 3e-3, 'stage-1')
+    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded"
+    dls,last = self.learn.dls,max(1, round(finetune_epochs*3/8))
+    self._fit('stage-1', (epochs, 3e-3, dls))
     if not finetune_epochs: return
     self.learn.load('stage-1')
     self.learn.unfreeze()
+    self.learn.dls = small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
     lrs = find_lr(self.learn, below=5)
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
-    self._fit(finetune_epochs, lrs, 'stage-2')
+    cycles = (finetune_epochs-last, lrs, small),(last, slice(lrs.start/2, lrs.stop/2), dls)
+    self._fit('stage-2', *[c for c in cycles if c[0]])
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")
@@ -244,7 +250,7 @@ def _finish(self:_Run):
     self._draw()
     digest,n = data_digest(self.path, self.items),self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
-                 threshold=test['threshold'], known=known, versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
+                 threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else self.path.absolute().name, data_digest=digest, notes=self.notes)

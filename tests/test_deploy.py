@@ -429,12 +429,12 @@ def remembering(photos, tmp_path_factory):
     "A folder whose graph knows its training photos, its learner, and what it knows"
     import torch
     from fastai.vision.all import CrossEntropyLossFlat, Learner, nn
-    from cable_classifier.interpret import known_features
+    from cable_classifier.interpret import Memory, known_features
     torch.manual_seed(0)
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU()), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)))
     learn = Learner(tiny_dls(photos), net, loss_func=CrossEntropyLossFlat())
     known = known_features(learn)
-    return export_model(learn, tmp_path_factory.mktemp('remembering')/'model', arch='tiny', threshold=0.9999, known=known),learn,known
+    return export_model(learn, tmp_path_factory.mktemp('remembering')/'model', arch='tiny', threshold=0.9999, memory=Memory(known)),learn,known
 
 
 def test_a_graph_with_a_memory_says_how_familiar_a_photo_is(remembering, photos, tmp_path):
@@ -457,7 +457,7 @@ def test_a_memory_keeps_the_names_of_the_weights(remembering):
     from safetensors.torch import load_file
     out,learn,known = remembering
     state = load_file(out/'model.safetensors')
-    assert state.pop('known').shape == known.shape
+    assert state.pop('memory.known').shape == known.shape
     learn.model.load_state_dict(state)
 
 
