@@ -194,7 +194,11 @@ class Memory(nn.Module):
     ):
         super().__init__()
         self.register_buffer('known', known)
-    def forward(self, maps): return familiarity(_direction(maps), self.known)
+    def forward(self,
+        maps,           # Output of the body (photos, filters, height, width)
+    )->torch.Tensor:    # Scores (photos)
+        "The `familiarity` of each photo"
+        return familiarity(_direction(maps), self.known)
 
 # %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(

@@ -138,7 +138,7 @@ def test_docments_are_missed(tmp_path):
 def copy(tmp_path_factory):
     "A copy of the project to build the site in, and the environment to build it with"
     out = tmp_path_factory.mktemp('site')/'copy'
-    skip = shutil.ignore_patterns('.git', '_proc', '_docs', '__pycache__', '*.egg-info', '.ipynb_checkpoints', 'tests', 'benchmarks')
+    skip = shutil.ignore_patterns('.git', '_proc', '_docs', '__pycache__', '*.egg-info', '.ipynb_checkpoints', 'tests', 'benchmarks', '.venv*', 'build')
     shutil.copytree(root, out, ignore=skip)
     env = dict(os.environ, PYTHONPATH=str(out), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     if not shutil.which('quarto'): # nbdev would set out to install it, and the project with it
