@@ -151,17 +151,21 @@ def _lower(runs):
     return 'the early body moves ' + ', '.join(f'{m:.4f} at {k:g}' for k,m in zip(rates, moves))
 
 # %% ../nbs/18a_exercises.ipynb #ddb99b97
+def _last_low(lrs, losses):
+    "The highest rate whose loss is within a quarter of the lowest"
+    x = np.asarray(losses, float)
+    return float(lrs[np.flatnonzero(x <= 1.25*x.min())[-1]])
+
 @_exercise('02.2')
 def _frozen_curve(curves):
-    from cable_classifier.lr_find import highest_lr
     _need(hasattr(curves, 'keys') and set(curves) == {'frozen', 'unfrozen'}, "curves should be a dict with 'frozen' and 'unfrozen', each rates and losses")
     for name,(lrs,losses) in curves.items():
         lrs = _numbers(f'the rates of {name}', lrs, 0, 100)
         _need(len(lrs) == len(losses) and len(lrs) >= 20, f'{name} should have as many losses as rates, twenty at least')
         _need((np.diff(lrs) > 0).all(), f'the rates of {name} do not rise from batch to batch')
     _need(list(map(float, curves['frozen'][1])) != list(map(float, curves['unfrozen'][1])), 'the two curves are the same; is one of them unfrozen?')
-    high = {k: float(highest_lr(*map(list, v))) for k,v in curves.items()}
-    return f"the loss rises after {high['frozen']:.1e} with the body frozen, after {high['unfrozen']:.1e} without"
+    high = {k: _last_low(*v) for k,v in curves.items()}
+    return f"the loss is last within a quarter of its lowest at {high['frozen']:.1e} with the body frozen, at {high['unfrozen']:.1e} with all layers"
 
 @_exercise('02.3')
 def _other_optimiser(adam, sgd):
