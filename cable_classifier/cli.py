@@ -47,10 +47,11 @@ def main(
 @click.option('--finetune-epochs', default=13, show_default=True, type=click.IntRange(0), help='Epochs of stage-2, all layers.')
 @click.option('--seed', default=42, show_default=True, help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
+@click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
 def run(
     **kwargs, # The options, as `run_course` takes them
 ):
-    "The whole course as one job: train, test once, write a model and a report."
+    "The whole course as one job: train, test once, write a model and a report. Broken off and started again, it goes on."
     click.echo('loading fastai ...')
     from cable_classifier.run import run_course
     from pathlib import Path

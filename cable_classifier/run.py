@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['report_css', 'get_run_items', 'data_digest', 'warn_if_few', 'versions', 'fig_html', 'report_html', 'batch_fig',
-           'loss_fig', 'run_course']
+           'loss_fig', 'run_course', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
 import base64, html, importlib.metadata, io, json, platform, sys, time
 from hashlib import sha256
 from fastai.vision.all import *
 from . import __version__
-from .workspace import CableError, workspace, atomic_path
+from .workspace import CableError, workspace, atomic_path, claim
 from .photos import get_photos, check_photos
 from .data import get_data, get_items, split_items, save_split, get_dls
-from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson
+from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson, imagenet_file
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result, known_features, Memory
-from .deploy import export_model
+from .deploy import export_model, file_digest
 from .card import write_card
+from .starter import starter_file
+from .resume import Checkpoint, open_checkpoints, drop_checkpoints
 
 # %% ../nbs/16_run.ipynb #e8fc45f8
 def get_run_items(
@@ -147,15 +149,18 @@ def run_course(
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
+    fresh:bool=False,        # Begin anew, even where an interrupted run of the same settings could go on
     say:callable=print,      # Called with each sentence for the user
 )->dict:                     # The figures written to `metrics.json`
-    "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`. Raises `CableError` on bad input."
+    "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
     settings = dict(arch=arch, weights=str(weights), seed=seed, size=size)
     path,groups,other,out = _places(data, groups, out)
     run = _Run(path, out, other, settings, say)
     run._start(groups, device, bs)
-    run._train(epochs, finetune_epochs)
-    return run._finish()
+    with claim(out):
+        run._resume(epochs, finetune_epochs, fresh)
+        run._train(epochs, finetune_epochs)
+        return run._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
 def _places(data, groups, out):
@@ -174,10 +179,10 @@ def _set_device(device):
 
 # %% ../nbs/16_run.ipynb #da3d45a6
 class _Run:
-    "A run of the course: `_start`, `_train`, `_finish`"
+    "A run of the course: `_start`, `_resume`, `_train`, `_finish`"
     def __init__(self, path, out, other, settings, say):
         self.path,self.out,self.other,self.settings,self.say = path,out,other,settings,say
-        self.began,self.notes,self.figs,self.stages,self.losses = time.time(),[],[],[],{}
+        self.began,self.notes,self.figs,self.stages,self.losses,self.keep = time.time(),[],[],[],{},Path(out)/'checkpoint'
 
     def tell(self, sentence):
         self.notes.append(sentence)
@@ -186,7 +191,7 @@ class _Run:
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
 def _start(self:_Run, groups, device, bs):
-    "Check everything, then make the learner and the output folder"
+    "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
     self.items = get_run_items(self.path, groups, seed, self.tell)
@@ -196,24 +201,57 @@ def _start(self:_Run, groups, device, bs):
     self.get_dls = partial(get_dls, self.path, self.items, bs=min(bs, (self.items.split == 'train').sum()), stats=weight_stats(weights))
     dls = self.get_dls(size=size)
     self.learn = get_learner(dls, arch, weights, path=self.out, model_dir='stages')
-    save_split(self.items, self.out/'split.csv')
+    self.digest = data_digest(self.path, self.items)
     self.figs.append(fig_html(batch_fig(dls), 'What the model is given', 'nine training photos with their labels'))
 
-# %% ../nbs/16_run.ipynb #0a23ae46
+# %% ../nbs/16_run.ipynb #212f347e
+@patch
+def _same(self:_Run, epochs, finetune_epochs):
+    "All that makes this run the same run when it is started again"
+    arch,weights,_,_ = self.settings.values()
+    file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
+    split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
+    return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs, device=str(self.learn.dls.device),
+                weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
+
+# %% ../nbs/16_run.ipynb #869bb012
+@patch
+def _resume(self:_Run, epochs, finetune_epochs, fresh):
+    "Keep the checkpoints of this very run, drop those of any other, and say which"
+    done,differ = open_checkpoints(self.keep, self._same(epochs, finetune_epochs), fresh)
+    if done: self.say(f"going on where this run was broken off: {done} of {epochs+finetune_epochs} epochs are done")
+    if differ and not fresh: self.say(f"the run that was broken off here was another one (not the same: {', '.join(differ)}); starting afresh")
+    save_split(self.items, self.out/'split.csv')
+
+# %% ../nbs/16_run.ipynb #e7286458
 @patch
 def _fit(self:_Run, name, *cycles):
     "Fit each of `cycles` (epochs, peak rate, DataLoaders), save, and say how it went"
     start,losses = time.time(),[]
-    for epochs,lr,self.learn.dls in cycles:
-        self.learn.fit_one_cycle(epochs, lr)
+    for i,(epochs,lr,self.learn.dls) in enumerate(cycles):
+        keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
+        self.learn.fit_one_cycle(epochs, lr, cbs=keep)
         losses += [float(l) for l in self.learn.recorder.losses]
+        start,self.began = start-keep.earlier,self.began-keep.earlier
     save_stage(self.learn, name)
     lr,self.losses[name] = cycles[0][1],losses
     rates = [lr.start, lr.stop] if isinstance(lr, slice) else [lr, lr]
     self.stages.append(dict(name=name, **error_ci(self.learn), seconds=round(time.time()-start, 1), lr=rates))
     self.tell(f"{name}: validation error {_ci(self.stages[-1])}")
 
-# %% ../nbs/16_run.ipynb #869bb012
+# %% ../nbs/16_run.ipynb #48721a9e
+@patch
+def _rates(self:_Run):
+    "The range of `find_lr`, kept beside the checkpoints"
+    file = self.keep/'rates.json'
+    try: low,high = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError, TypeError):
+        lrs = find_lr(self.learn, below=5)
+        with atomic_path(file) as tmp: tmp.write_text(json.dumps([lrs.start, lrs.stop]), encoding='utf-8')
+        return lrs
+    return slice(float(low), float(high))
+
+# %% ../nbs/16_run.ipynb #da6d507b
 @patch
 def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded"
@@ -223,7 +261,7 @@ def _train(self:_Run, epochs, finetune_epochs):
     self.learn.load('stage-1')
     self.learn.unfreeze()
     self.learn.dls = small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
-    lrs = find_lr(self.learn, below=5)
+    lrs = self._rates()
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
     cycles = (finetune_epochs-last, lrs, small),(last, slice(lrs.start/2, lrs.stop/2), dls)
     self._fit('stage-2', *[c for c in cycles if c[0]])
@@ -248,13 +286,22 @@ def _finish(self:_Run):
     test = get_test_result(self.learn, self.path, self.items, self.other, known)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
     self._draw()
-    digest,n = data_digest(self.path, self.items),self.items.split.value_counts()
+    n = self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
-                 threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
+                 threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=self.digest, check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
-                   data='embedded' if self.other else self.path.absolute().name, data_digest=digest, notes=self.notes)
+                   data='embedded' if self.other else self.path.absolute().name, data_digest=self.digest, notes=self.notes)
     with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8')
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')
     write_card(self.out)
+    drop_checkpoints(self.keep)
     return metrics
+
+# %% ../nbs/16_run.ipynb #1ce33aa5
+def figures(
+    metrics:dict, # What `metrics.json` holds
+)->dict:          # The same without `seconds`, `peak_rss_mb`, and `seconds` of each stage
+    "What two runs of one seed have in common to the last digit, on one machine and its processor"
+    def timeless(d): return {k: v for k,v in d.items() if k not in ('seconds', 'peak_rss_mb')}
+    return timeless(metrics) | dict(stages=[timeless(s) for s in metrics['stages']])
