@@ -71,7 +71,7 @@ def get_items(
     fnames = [f for f in get_photos(path) if len(f.relative_to(path).parts) == 2 and f not in leave_out]
     if not fnames: raise CableError(f"no photos in '{path}'; make one folder per class in it and put photos there")
     known = _known_groups(fnames, groups)
-    df = pd.DataFrame([(f.relative_to(path).as_posix(), label_func(f), *known[f]) for f in fnames], columns=['fname','label','group','split'])
+    df = pd.DataFrame([(f.relative_to(path).as_posix(), label_func(f), *known[f]) for f in fnames], columns=['fname','label','group','split'], dtype=object)
     n = df.label.value_counts()
     if len(n) < 2: raise CableError(f"'{path}' has one class only, '{n.index[0]}'; add a folder for each class to be told apart")
     if n.min() < min_photos: raise CableError(f"class '{n.idxmin()}' in '{path}' has {n.min()} photo(s); add photos until it has {min_photos}")
