@@ -345,6 +345,7 @@ def check_folder(
     full:bool=True,       # Measure and compare too; else decode only
     workers:int|None=None,# Processes; one a core by default
     progress=None,        # Wraps (iterable, length) in a progress bar
+    look=None,            # Another way to look at all files, here or elsewhere: of paths, folder, `full`, `workers`; yields a `Look` each, in any order
 )->Report:                # Tables of files and findings, and their sum
     "Everything that is wrong with the photos under `path`. Nothing is changed. Raises `CableError` if no class folder with photos is there."
     root, start = Path(path), time.perf_counter()
@@ -354,7 +355,7 @@ def check_folder(
     paths, places, rows = _sort_files(root, read_splits(splits) if splits else None)
     if not paths: raise CableError(f"no class folder with photos in '{root}'; make one folder per class in it and put photos there")
     at, looks = {p: i for i,p in enumerate(paths)}, [None]*len(paths)
-    looked = _looks(paths, root, full, workers)
+    looked = (look or _looks)(paths, root, full, workers)
     for l in progress(looked, len(paths)) if progress else looked: looks[at[l.path]] = l
     for l,p in zip(looks, places): rows += [(l.path, k, why, '') for k,why in _judge(l, *p)]
     rows += [(paths[i], k, why, paths[j] if j is not None else '') for i,k,why,j in _all_copies(looks, places)]
@@ -364,7 +365,7 @@ def check_folder(
 # %% ../nbs/10c_check.ipynb #cfb879c4
 def _file_table(looks, places):
     cols = {k: [getattr(l, k) for l in looks] for k in ('path','bytes','format','width','height','light','spread','sharp')}
-    df = pd.DataFrame(cols | dict(digest=[l.digest.hex() for l in looks]))
+    df = pd.DataFrame(cols | dict(path=pd.Series(cols['path'], dtype=object), digest=[l.digest.hex() for l in looks])) # object: a name may hold bytes that are no text
     df.insert(1, 'label', pd.Categorical([c for c,_ in places]))
     df.insert(2, 'split', pd.Categorical([s for _,s in places]))
     return df
@@ -372,7 +373,7 @@ def _file_table(looks, places):
 def _finding_table(rows):
     rows = sorted(rows, key=lambda r: (list(kinds).index(r[1]), r[0]))
     data = [(p, k, kinds[k][0], kinds[k][1], why, other) for p,k,why,other in rows]
-    return pd.DataFrame(data, columns=['path','kind','weight','moves','why','other']).astype(dict(moves=bool))
+    return pd.DataFrame(data, columns=['path','kind','weight','moves','why','other'], dtype=object).astype(dict(moves=bool))
 
 # %% ../nbs/10c_check.ipynb #a132fe6d
 def plot_report(

@@ -6,7 +6,7 @@
 __all__ = ['main', 'run', 'check', 'predict', 'app', 'collect', 'render']
 
 # %% ../nbs/17_cli.ipynb #65e0d2b1
-import json, sys, warnings
+import json, os, sys, warnings
 import click
 from . import __version__
 from .workspace import CableError
@@ -48,17 +48,37 @@ def main(
 @click.option('--seed', default=42, show_default=True, help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
+@click.option('--distributed', default=1, metavar='N', type=click.IntRange(1), help='Train in so many processes on this machine (needs the [scale] extra).')
+@click.pass_context
 def run(
-    **kwargs, # The options, as `run_course` takes them
+    ctx,         # click's context
+    distributed, # Processes
+    **kwargs,    # The other options, as `run_course` takes them
 ):
     "The whole course as one job: train, test once, write a model and a report. Broken off and started again, it goes on."
-    click.echo('loading fastai ...')
+    team = _team(distributed, kwargs['device'])
+    if distributed > 1 and team is None: return _launch(distributed, ctx)
+    if team is None or team.first: click.echo('loading fastai ...')
     from cable_classifier.run import run_course
     from pathlib import Path
     from cable_classifier.workspace import workspace
     out = kwargs['out'] = Path(kwargs['out'] or workspace()/'runs'/(Path(kwargs['data']).absolute().name if kwargs['data'] else 'embedded'))
-    m = run_course(**kwargs, say=click.echo)
-    click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {out/'report.html'}, try: cables predict {out/'model'} PHOTO")
+    m = run_course(**kwargs, say=click.echo, team=team)
+    if m: click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {out/'report.html'}, try: cables predict {out/'model'} PHOTO")
+
+# %% ../nbs/17_cli.ipynb #cb57e28a
+def _team(n, device):
+    "The team a launcher put this process into, None if nobody did"
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return
+    from cable_classifier.scale import Team
+    return Team(on_cpu=device == 'cpu')
+
+def _launch(n, ctx):
+    "Start `n` processes with the words of `ctx`, and wait"
+    try: from cable_classifier.scale import launch
+    except ModuleNotFoundError: raise CableError("training in several processes needs Accelerate; pip install 'cable_classifier[scale]'") from None
+    words = [w for p in ctx.command.params if (v := ctx.params.get(p.name)) not in (None, False, p.default) and p.name != 'distributed' for w in ([p.opts[0]] if v is True else [p.opts[0], str(v)])]
+    launch(n, [ctx.command.name, *words])
 
 # %% ../nbs/17_cli.ipynb #2a7e8037
 @main.command()
@@ -69,14 +89,17 @@ def run(
 @click.option('--undo', is_flag=True, help='Put everything back from DIR/quarantine.')
 @click.option('--yes', is_flag=True, help='With --fix: move even more than a fifth of the photos.')
 @click.option('--workers', type=click.IntRange(1), help='Processes.  [default: one a core]')
+@click.option('--engine', default='here', show_default=True, type=click.Choice(['here', 'ray']), help='Who does the work: this machine alone, or Ray (needs the [scale] extra).')
+@click.option('--out', metavar='DIR', help='With --engine ray: folder for what was seen as Parquet; started again, the work goes on there.')
+@click.option('--address', metavar='HOST:PORT', help='With --engine ray: a Ray cluster.  [default: one on this machine, for as long as needed]')
 def check(
-    folder, as_json, split, fix, undo, yes, workers, # The argument and the options above
+    folder, as_json, split, fix, undo, yes, workers, engine, out, address, # The argument and the options above
 ):
     "Find broken, doubled and doubtful photos in DIR. Exit code 1 if an error is left."
     from cable_classifier.check import check_folder, fix_folder
     if fix and undo: raise CableError('--fix and --undo undo each other; choose one')
     if undo: return _undo(folder, as_json)
-    report = check_folder(folder, split, workers=workers, progress=_bar)
+    report = check_folder(folder, split, workers=workers, progress=_bar, look=_batch(out).look_many(out, address=address) if engine == 'ray' else None)
     if not as_json: _show_report(report)
     moved = fix_folder(report, yes or _agreed(report)) if fix else []
     if as_json: click.echo(json.dumps(dict(json.loads(report.to_json()), moved=moved), indent=1))
@@ -122,12 +145,17 @@ def _undo(folder, as_json):
 @click.argument('model')
 @click.argument('paths', nargs=-1, required=True)
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
+@click.option('--engine', default='here', show_default=True, type=click.Choice(['here', 'ray']), help='Who does the work: this machine alone, or Ray (needs the [scale] extra).')
+@click.option('--out', metavar='DIR', help='With --engine ray: folder for the answers as Parquet; started again, the work goes on there.')
+@click.option('--address', metavar='HOST:PORT', help='With --engine ray: a Ray cluster.  [default: one on this machine, for as long as needed]')
 def predict(
     model,   # Model folder
-    paths,   # Photos and folders of photos
+    paths,   # Photos and folders of photos; with Ray also tar shards, and addresses that fsspec knows
     as_json, # One JSON object a line
+    engine, out, address, # The options above
 ):
     "Name the class of each photo in PATHS; folders are walked."
+    if engine == 'ray': return _predict_many(model, paths, out, address, as_json)
     from cable_classifier.deploy import load_model, predict_photos
     from cable_classifier.photos import get_photos
     fnames = [f for p in paths for f in _walk(p, get_photos)]
@@ -138,6 +166,21 @@ def predict(
         elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
         else: click.echo(_plain(f"{r['path']}\t{'none of these' if r['none_of_these'] else r['label']}\t{r['confidence']:.3f}"))
     if failed: sys.exit(1)
+
+# %% ../nbs/17_cli.ipynb #48518cbc
+def _batch(out):
+    "The module for work past one process"
+    if not out: raise CableError('--engine ray writes to a folder; name one with --out DIR')
+    try: from cable_classifier import batch
+    except ModuleNotFoundError: raise CableError("work past one process needs Ray; pip install 'cable_classifier[scale]'") from None
+    return batch
+
+def _predict_many(model, paths, out, address, as_json):
+    "Predict with Ray, and say how many"
+    did = _batch(out).predict_many(model, paths, out, address=address, progress=lambda did, n: _bar(did, n, 'predicting'))
+    before = f", after {did['before']} that were there" if did['before'] else ''
+    click.echo(json.dumps(did) if as_json else _plain(f"{did['photos']} photos, {did['errors']} of them not read, in {did['parts']} parts{before}; see {out}"))
+    if did['errors']: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #d913bcad
 def _walk(path, get_photos):

@@ -372,8 +372,9 @@ class Model(_Answers):
 
 # %% ../nbs/13_deploy.ipynb #1a250188
 def load_model(
-    folder:str|Path, # A model folder
-)->Model:            # Ready to predict on the CPU
+    folder:str|Path,       # A model folder
+    threads:int|None=None, # Threads of the processor that one photo may use; all by default
+)->Model:                  # Ready to predict on the CPU
     "The model in `folder`. Raises `CableError` if a file is missing, changed, or does not fit the others. Imports no torch."
     folder = Path(folder)
     try:
@@ -382,20 +383,21 @@ def load_model(
         data = graph.read_bytes()
         for name,digest in (weights.name, file_digest(weights)),(graph.name, sha256(data).hexdigest()):
             if digest != about['digests'][name]: raise _refuse(folder, f'{name} is not the file that model.json describes')
-        session = _open_graph(folder, data)
+        session = _open_graph(folder, data, threads)
         _check_fit(folder, about, session, weights)
     except UnicodeError: raise _refuse(folder, 'a name in it is no text') from None
     except OSError as e: raise CableError(f"cannot read the model in '{folder}' ({e.strerror or e}); make its files readable, or copy it again") from e
     return Model(folder, about, session)
 
 # %% ../nbs/13_deploy.ipynb #a583d2d8
-def _open_graph(folder, data):
+def _open_graph(folder, data, threads=None):
     "An onnxruntime session on the CPU for the bytes `data`, which are looked at first"
     import onnxruntime as ort
     try: _check_graph(memoryview(data))
     except (ValueError, IndexError, KeyError, TypeError) as e: raise _refuse(folder, f'model.onnx is no graph of ours ({e})') from None
     opts = ort.SessionOptions()
     opts.log_severity_level = 4
+    if threads: opts.intra_op_num_threads = threads
     try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'])
     except Exception as e: raise _refuse(folder, f'onnxruntime {ort.__version__} cannot read model.onnx') from e
 
@@ -427,26 +429,26 @@ def _record(path, probs=None, model=None, error=None, score=None):
     return r | dict(label=model.vocab[best], confidence=float(probs[best]), probs=dict(zip(model.vocab, probs.tolist())), none_of_these=none)
 
 # %% ../nbs/13_deploy.ipynb #e5dbdd02
-def _try_photo(model, path):
+def _try_photo(model, path, data=None):
     "The photo at `path` ready for `model`, or the sentence that says why not"
-    try: return preprocess(open_photo(path), model.size, model.mean, model.std)
+    try: return preprocess(open_photo(path, data), model.size, model.mean, model.std)
     except CableError as e: return str(e)
     except Exception as e: return f"'{path}' cannot be decoded ({type(e).__name__}); save it again as JPEG" # decoders meet hostile files in many ways
 
 # %% ../nbs/13_deploy.ipynb #ea35fe5f
 def predict_photos(
     model:Model, # A loaded model
-    paths,       # Paths of photos; any iterable
+    paths,       # Paths of photos, or pairs of a name and the photo's bytes; any iterable
     bs:int=32,   # Photos opened and predicted at once
 ):               # Yields a dict a photo: `path`, `label`, `confidence`, `probs`, `none_of_these`, `error`
     "What `model` says of each photo in `paths`, in order; `none_of_these` is None where the model has no threshold"
-    paths = iter(paths)
-    while chunk := list(islice(paths, bs)):
-        xs = [_try_photo(model, p) for p in chunk]
+    pairs = (p if isinstance(p, tuple) else (p, None) for p in paths)
+    while chunk := list(islice(pairs, bs)):
+        xs = [_try_photo(model, *p) for p in chunk]
         good = [x for x in xs if not isinstance(x, str)]
         probs,scores = model.answers(np.stack(good)) if good else ((), None)
         rows = iter(zip(probs, [None]*len(good) if scores is None else scores))
-        for p,x in zip(chunk, xs):
+        for (p,_),x in zip(chunk, xs):
             if isinstance(x, str): yield _record(p, error=x)
             else:
                 ps,score = next(rows)

@@ -7,7 +7,7 @@ __all__ = ['photo_formats', 'photo_suffixes', 'max_pixels', 'max_bytes', 'get_ph
            'photo_errors', 'refuse_size', 'open_photo', 'check_photos']
 
 # %% ../nbs/10_photos.ipynb #07d325f1
-import warnings
+import io, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
@@ -98,15 +98,15 @@ def refuse_size(
 
 # %% ../nbs/10_photos.ipynb #c92053fb
 def open_photo(
-    path:str|Path, # A photo file
-)->Image.Image:    # Upright RGB picture, fully decoded
+    path:str|Path,        # A photo file
+    data:bytes|None=None, # Its bytes, where somebody has read them already; `path` is then no more than its name
+)->Image.Image:           # Upright RGB picture, fully decoded
     "The photo at `path`, fully decoded by `to_rgb`. Raises `CableError` that says why, if it is not a photo, is cut short or is too large."
-    path = Path(path)
     with photo_errors(path) as no:
-        if not path.is_file(): raise no('is not a file; name a photo', 'missing')
-        if (n:=path.stat().st_size) > max_bytes: raise no(f'has {n/1e6:.0f} MB, more than {max_bytes/1e6:.0f}; save it smaller', 'too_large')
+        if data is None and not Path(path).is_file(): raise no('is not a file; name a photo', 'missing')
+        if (n:=Path(path).stat().st_size if data is None else len(data)) > max_bytes: raise no(f'has {n/1e6:.0f} MB, more than {max_bytes/1e6:.0f}; save it smaller', 'too_large')
         if not n: raise no('is not a picture: it is empty; copy it again from its source', 'empty')
-        with open_image(path) as im:
+        with open_image(path if data is None else io.BytesIO(data)) as im:
             refuse_size(no, im)
             return to_rgb(im)
 

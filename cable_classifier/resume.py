@@ -40,8 +40,8 @@ def set_random(
 # %% ../nbs/15b_resume.ipynb #e6ccfa88
 def _tensors(learn):
     "Weights that training may change, running averages, and what the optimiser remembers of each weight"
-    still = {n for n,p in learn.model.named_parameters() if not p.requires_grad}
-    found = {f'model.{k}': v for k,v in learn.model.state_dict().items() if k not in still}
+    still = {n for n,p in get_model(learn.model).named_parameters() if not p.requires_grad}
+    found = {f'model.{k}': v for k,v in get_model(learn.model).state_dict().items() if k not in still}
     for i,s in enumerate(learn.opt.state_dict()['state']): found |= {f'opt.{i}.{k}': v for k,v in s.items() if torch.is_tensor(v)}
     return {k: v.detach().cpu().contiguous() for k,v in found.items()}
 
@@ -87,13 +87,14 @@ def load_state(
     file:str|Path, # A file of `save_state`
 )->dict:           # What was given to `save_state` as `about`, with hyper-parameters and random numbers
     "Put `learn` and the random numbers where they were. Raises `CableError` if `file` is broken or of another learner."
-    about,still = read_about(file),{n for n,p in learn.model.named_parameters() if not p.requires_grad}
+    about,net = read_about(file),get_model(learn.model)
+    still = {n for n,p in net.named_parameters() if not p.requires_grad}
     try:
         tensors = load_file(file)
         model = {k.removeprefix('model.'): v for k,v in tensors.items() if k.startswith('model.')}
-        if set(model) != set(learn.model.state_dict())-still: raise ValueError('other weights are frozen')
+        if set(model) != set(net.state_dict())-still: raise ValueError('other weights are frozen')
         opt = _optimiser(learn, {k: v for k,v in tensors.items() if not k.startswith('model.')}, about)
-        learn.model.load_state_dict(model, strict=False)
+        net.load_state_dict(model, strict=False)
         learn.opt.load_state_dict(opt)
         set_random(about['random'], *learn.dls.loaders)
     except _wrongs as e: raise _broken(file, e) from e
@@ -124,7 +125,7 @@ class Checkpoint(Callback):
         if self.epoch < self.done: raise CancelEpochException
 
     def after_epoch(self):
-        if self.epoch >= self.done: save_state(self.learn, self.file, done=self.epoch+1, epochs=self.n_epoch, seconds=self.earlier+time.time()-self.began, **self._seen())
+        if self.epoch >= self.done and not rank_distrib(): save_state(self.learn, self.file, done=self.epoch+1, epochs=self.n_epoch, seconds=self.earlier+time.time()-self.began, **self._seen())
 
     def after_cancel_epoch(self):
         if self.epoch < self.done: self._recite()

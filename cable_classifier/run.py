@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['report_css', 'get_run_items', 'data_digest', 'warn_if_few', 'versions', 'fig_html', 'report_html', 'batch_fig',
-           'loss_fig', 'run_course', 'figures']
+           'loss_fig', 'run_course', 'Alone', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
 import base64, html, importlib.metadata, io, json, platform, sys, time
+from contextlib import nullcontext
 from hashlib import sha256
 from fastai.vision.all import *
 from . import __version__
@@ -151,13 +152,14 @@ def run_course(
     bs:int=32,               # Photos a batch
     fresh:bool=False,        # Begin anew, even where an interrupted run of the same settings could go on
     say:callable=print,      # Called with each sentence for the user
-)->dict:                     # The figures written to `metrics.json`
+    team=None,               # `Team` of processes that train together, this one among them; this one alone by default
+)->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
     settings = dict(arch=arch, weights=str(weights), seed=seed, size=size)
     path,groups,other,out = _places(data, groups, out)
-    run = _Run(path, out, other, settings, say)
+    run = _Run(path, out, other, settings, say, team or Alone())
     run._start(groups, device, bs)
-    with claim(out):
+    with claim(out) if run.team.first else nullcontext():
         run._resume(epochs, finetune_epochs, fresh)
         run._train(epochs, finetune_epochs)
         return run._finish()
@@ -177,11 +179,25 @@ def _set_device(device):
     if not have.get(device): raise CableError(f"no device '{device}' here; take one of {', '.join(k for k,v in have.items() if v)}")
     defaults.use_cuda = False if device == 'cpu' else None
 
+# %% ../nbs/16_run.ipynb #a7a17252
+class Alone:
+    "The team of a run in one process"
+    first,size = True,1
+    def agree(self, numbers, # List of numbers
+    )->list:                 # The same
+        "What the first process says"
+        return list(numbers)
+    def shared(self, learn, # A learner
+    ):
+        "A block in which fits are shared, here by nobody"
+        return nullcontext(learn)
+
 # %% ../nbs/16_run.ipynb #da3d45a6
 class _Run:
     "A run of the course: `_start`, `_resume`, `_train`, `_finish`"
-    def __init__(self, path, out, other, settings, say):
-        self.path,self.out,self.other,self.settings,self.say = path,out,other,settings,say
+    def __init__(self, path, out, other, settings, say, team):
+        self.path,self.out,self.other,self.settings,self.team = path,out,other,settings,team
+        self.say = say if team.first else noop
         self.began,self.notes,self.figs,self.stages,self.losses,self.keep = time.time(),[],[],[],{},Path(out)/'checkpoint'
 
     def tell(self, sentence):
@@ -198,7 +214,7 @@ def _start(self:_Run, groups, device, bs):
     if (s := warn_if_few(self.items)): self.tell(s)
     _set_device(device)
     set_seed(seed, reproducible=True)
-    self.get_dls = partial(get_dls, self.path, self.items, bs=min(bs, (self.items.split == 'train').sum()), stats=weight_stats(weights))
+    self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, (self.items.split == 'train').sum())//self.team.size), stats=weight_stats(weights))
     dls = self.get_dls(size=size)
     self.learn = get_learner(dls, arch, weights, path=self.out, model_dir='stages')
     self.digest = data_digest(self.path, self.items)
@@ -211,17 +227,18 @@ def _same(self:_Run, epochs, finetune_epochs):
     arch,weights,_,_ = self.settings.values()
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
-    return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs, device=str(self.learn.dls.device),
+    return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device),
                 weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
 def _resume(self:_Run, epochs, finetune_epochs, fresh):
     "Keep the checkpoints of this very run, drop those of any other, and say which"
-    done,differ = open_checkpoints(self.keep, self._same(epochs, finetune_epochs), fresh)
+    done,differ = open_checkpoints(self.keep, self._same(epochs, finetune_epochs), fresh) if self.team.first else (0, [])
     if done: self.say(f"going on where this run was broken off: {done} of {epochs+finetune_epochs} epochs are done")
     if differ and not fresh: self.say(f"the run that was broken off here was another one (not the same: {', '.join(differ)}); starting afresh")
-    save_split(self.items, self.out/'split.csv')
+    if self.team.first: save_split(self.items, self.out/'split.csv')
+    self.team.agree([done]) # nobody looks for a checkpoint before it is settled which may be there
 
 # %% ../nbs/16_run.ipynb #e7286458
 @patch
@@ -230,10 +247,11 @@ def _fit(self:_Run, name, *cycles):
     start,losses = time.time(),[]
     for i,(epochs,lr,self.learn.dls) in enumerate(cycles):
         keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
-        self.learn.fit_one_cycle(epochs, lr, cbs=keep)
+        with self.team.shared(self.learn): self.learn.fit_one_cycle(epochs, lr, cbs=keep)
         losses += [float(l) for l in self.learn.recorder.losses]
         start,self.began = start-keep.earlier,self.began-keep.earlier
-    save_stage(self.learn, name)
+    if self.team.first: save_stage(self.learn, name)
+    self.team.agree([0]) # the others may load it now
     lr,self.losses[name] = cycles[0][1],losses
     rates = [lr.start, lr.stop] if isinstance(lr, slice) else [lr, lr]
     self.stages.append(dict(name=name, **error_ci(self.learn), seconds=round(time.time()-start, 1), lr=rates))
@@ -244,12 +262,12 @@ def _fit(self:_Run, name, *cycles):
 def _rates(self:_Run):
     "The range of `find_lr`, kept beside the checkpoints"
     file = self.keep/'rates.json'
-    try: low,high = json.loads(file.read_text(encoding='utf-8'))
+    try: low,high = map(float, json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError):
-        lrs = find_lr(self.learn, below=5)
-        with atomic_path(file) as tmp: tmp.write_text(json.dumps([lrs.start, lrs.stop]), encoding='utf-8')
-        return lrs
-    return slice(float(low), float(high))
+        low,high = attrgetter('start','stop')(find_lr(self.learn, below=5))
+        if self.team.first:
+            with atomic_path(file) as tmp: tmp.write_text(json.dumps([low, high]), encoding='utf-8')
+    return slice(*self.team.agree([low, high]))
 
 # %% ../nbs/16_run.ipynb #da6d507b
 @patch
@@ -281,7 +299,8 @@ def _draw(self:_Run):
 # %% ../nbs/16_run.ipynb #d303ef30
 @patch
 def _finish(self:_Run):
-    "The test set once, then the model folder, the report and the figures, which are returned"
+    "The test set once, then the model folder, the report and the figures, which are returned; nothing in the other processes of a team"
+    if not self.team.first: return
     known = known_features(self.learn)
     test = get_test_result(self.learn, self.path, self.items, self.other, known)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")

@@ -1,0 +1,86 @@
+"Several processes that train together."
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conftest import root
+
+pytest.importorskip('accelerate', reason="needs pip install 'cable_classifier[scale]'")
+args = ['--epochs', 1, '--finetune-epochs', 2, '--groups', r'^(.+)_\d+\.jpg$', '--device', 'cpu']
+
+
+@pytest.fixture(scope='module')
+def few(embedded, tmp_path_factory):
+    "Seventy-five photos in three classes"
+    import shutil
+    out = tmp_path_factory.mktemp('scale')/'photos'
+    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
+        (out/d.name).mkdir(parents=True)
+        for f in sorted(d.iterdir())[:25]: shutil.copy(f, out/d.name)
+    return out
+
+
+@pytest.fixture(scope='module')
+def two(few, tmp_path_factory):
+    "A run of two processes: its folder, and what it said"
+    out = tmp_path_factory.mktemp('two')/'out'
+    r = cables('run', '--data', few, '--out', out, *args, '--distributed', 2)
+    assert r.returncode == 0, r.stderr[-2000:]
+    return out, r
+
+
+def cables(*words):
+    code = 'from cable_classifier.cli import main; main()'
+    return subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True, timeout=600, env=dict(os.environ, OMP_NUM_THREADS='1'))
+
+
+def test_whole_run(two):
+    "Two processes leave what one leaves, written once and said once"
+    out, r = two
+    metrics = json.loads((out/'metrics.json').read_text())
+    assert r.stdout.count('test: error') == 1 and r.stdout.count('done in') == 1
+    assert {p.name for p in out.iterdir()} == {'.lock', 'metrics.json', 'model', 'model_card.md', 'report.html', 'split.csv', 'stages'}
+    assert [s['name'] for s in metrics['stages']] == ['stage-1', 'stage-2']
+
+
+def test_each_photo_counted_once(two):
+    "The last error rate in the table, put together from both processes, is the one counted by the first process alone"
+    out, r = two
+    stages = json.loads((out/'metrics.json').read_text())['stages']
+    assert stages[0]['n'] % 2, 'an odd number of photos is what this test is about'
+    rows = re.findall(r'(\d+) +(\d\.\d{6}) +(\d\.\d{6}) +(\d\.\d{6}) +\d\d:\d\d', r.stdout)
+    assert [round(s['error_rate'], 6) for s in stages] == [float(rows[0][3]), float(rows[-1][3])]
+
+
+def test_one_sentence(tmp_path):
+    "What is wrong is said once, as one process says it"
+    r = cables('run', '--data', tmp_path/'nowhere', '--distributed', 2)
+    assert r.returncode == 2 and r.stderr.count('cables: ') == 1 and 'no folder' in r.stderr and 'Traceback' not in r.stderr
+
+
+def test_one_alone(few):
+    "A team of one is no team: nothing is gathered, nothing waited for"
+    from cable_classifier.scale import Team
+    from cable_classifier.run import Alone
+    for team in (Team(), Alone()): assert team.first and team.size == 1 and team.agree([1., 2.]) == [1., 2.]
+
+
+@pytest.mark.slow
+def test_launcher_resumes(few, two, tmp_path):
+    "Started by Accelerate's own launcher, killed after an epoch, started again: the run goes on in both processes"
+    import signal, time
+    out = tmp_path/'out'
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no',
+              '--main_process_port', '0', '-m', 'cable_classifier.scale', 'run', '--data', str(few), '--out', str(out), *map(str, args)]
+    p = subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (out/'checkpoint'/'stage-1-0.safetensors').exists(): time.sleep(.05); assert p.poll() is None
+    os.killpg(p.pid, signal.SIGKILL)
+    p.wait()
+    r = subprocess.run(launch, capture_output=True, text=True, timeout=600)
+    assert r.returncode == 0 and 'going on where this run was broken off' in r.stdout
+    again, undisturbed = (json.loads((o/'metrics.json').read_text()) for o in (out, two[0]))
+    assert [s['n_wrong'] for s in again['stages']] == [s['n_wrong'] for s in undisturbed['stages']]
