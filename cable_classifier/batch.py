@@ -11,6 +11,7 @@ import io, json, logging, os, socket, tarfile
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
+from fastcore.basics import patch
 from .workspace import CableError, atomic_path, claim
 from .photos import photo_suffixes, max_bytes
 from .deploy import load_model, predict_photos, file_digest
@@ -135,15 +136,6 @@ class PredictPart:
         self.schema = pa.schema([('path', pa.string()), ('label', pa.string()), ('confidence', pa.float64()), ('none_of_these', pa.bool_()), ('error', pa.string()),
                                  *((f'p_{c}', pa.float64()) for c in self.model.vocab)])
 
-    def photos(self, part, # One of `make_parts`
-    ):                     # Yields pairs of a name and bytes
-        "The photos of `part`; a source that ends early is noted in `self.failed`"
-        tired = count_try(self.out, part) >= 3
-        for s in part['sources']:
-            if tired: self.failed.append(dict(path=s, error=f"'{s}' {_given_up}")); continue
-            try: yield from read_source(s)
-            except (OSError, tarfile.TarError) as e: self.failed.append(dict(path=s, error=f"'{s}' cannot be read to its end ({e or type(e).__name__})"))
-
     def __call__(self, batch:dict, # `part`: one of `make_parts`, as JSON
     )->dict:                       # What was done: `photos`, `errors`, and the worker's `pid`
         "Answer one part and write the answers"
@@ -152,6 +144,17 @@ class PredictPart:
         write_part(self.out, part, rows, self.schema, self.of)
         end_tries(self.out, part)
         return dict(photos=[len(rows)], errors=[sum(r['error'] is not None for r in rows)], pid=[os.getpid()])
+
+# %% ../nbs/14a_batch.ipynb #a9047d31
+@patch
+def photos(self:PredictPart, part, # One of `make_parts`
+):                                 # Yields pairs of a name and bytes
+    "The photos of `part`; a source that ends early is noted in `self.failed`"
+    tired = count_try(self.out, part) >= 3
+    for s in part['sources']:
+        if tired: self.failed.append(dict(path=s, error=f"'{s}' {_given_up}")); continue
+        try: yield from read_source(s)
+        except (OSError, tarfile.TarError) as e: self.failed.append(dict(path=s, error=f"'{s}' cannot be read to its end ({e or type(e).__name__})"))
 
 # %% ../nbs/14a_batch.ipynb #4e961bf6
 _shut = dict(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0') # Ray's way to say: listen on the loopback address alone, on Linux too
@@ -263,6 +266,7 @@ def _read_looks(root, file, sources):
         then = r.pop('changed')
         yield Look(**r | dict(path=p)),then == _changed(root, p) != -1
 
+# %% ../nbs/14a_batch.ipynb #d4e8b92f
 def look_many(
     out:str|Path,          # Folder for the looks, and what going on after a break needs
     n:int=500,             # Files a part

@@ -57,7 +57,12 @@ def run(
 ):
     "The whole course as one job: train, test once, write a model and a report. Broken off and started again, it goes on."
     team = _team(distributed, kwargs['device'])
-    if distributed > 1 and team is None: return _launch(distributed, ctx)
+    if distributed > 1 and team is None: _launch(distributed, ctx)
+    else: _run(team, kwargs)
+
+# %% ../nbs/17_cli.ipynb #cb57e28a
+def _run(team, kwargs):
+    "Run the course in this process, and say where the results are"
     if team is None or team.first: click.echo('loading fastai ...')
     from cable_classifier.run import run_course
     from pathlib import Path
@@ -66,7 +71,6 @@ def run(
     m = run_course(**kwargs, say=click.echo, team=team)
     if m: click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {out/'report.html'}, try: cables predict {out/'model'} PHOTO")
 
-# %% ../nbs/17_cli.ipynb #cb57e28a
 def _team(n, device):
     "The team a launcher put this process into, None if nobody did"
     if int(os.environ.get('WORLD_SIZE', 1)) == 1: return
@@ -80,6 +84,15 @@ def _launch(n, ctx):
     words = [w for p in ctx.command.params if (v := ctx.params.get(p.name)) not in (None, False, p.default) and p.name != 'distributed' for w in ([p.opts[0]] if v is True else [p.opts[0], str(v)])]
     launch(n, [ctx.command.name, *words])
 
+# %% ../nbs/17_cli.ipynb #f2906ac7
+def _engine(verb):
+    "`verb` with the options that say who does the work"
+    for option in reversed((
+        click.option('--engine', default='here', show_default=True, type=click.Choice(['here', 'ray']), help='Who does the work: this machine alone, or Ray (needs the [scale] extra).'),
+        click.option('--out', metavar='DIR', help='With --engine ray: folder for the results as Parquet; started again, the work goes on there.'),
+        click.option('--address', metavar='HOST:PORT', help='With --engine ray: a Ray cluster.  [default: one on this machine, for as long as needed]'))): verb = option(verb)
+    return verb
+
 # %% ../nbs/17_cli.ipynb #2a7e8037
 @main.command()
 @click.argument('folder', metavar='DIR')
@@ -89,9 +102,7 @@ def _launch(n, ctx):
 @click.option('--undo', is_flag=True, help='Put everything back from DIR/quarantine.')
 @click.option('--yes', is_flag=True, help='With --fix: move even more than a fifth of the photos.')
 @click.option('--workers', type=click.IntRange(1), help='Processes.  [default: one a core]')
-@click.option('--engine', default='here', show_default=True, type=click.Choice(['here', 'ray']), help='Who does the work: this machine alone, or Ray (needs the [scale] extra).')
-@click.option('--out', metavar='DIR', help='With --engine ray: folder for what was seen as Parquet; started again, the work goes on there.')
-@click.option('--address', metavar='HOST:PORT', help='With --engine ray: a Ray cluster.  [default: one on this machine, for as long as needed]')
+@_engine
 def check(
     folder, as_json, split, fix, undo, yes, workers, engine, out, address, # The argument and the options above
 ):
@@ -145,9 +156,7 @@ def _undo(folder, as_json):
 @click.argument('model')
 @click.argument('paths', nargs=-1, required=True)
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
-@click.option('--engine', default='here', show_default=True, type=click.Choice(['here', 'ray']), help='Who does the work: this machine alone, or Ray (needs the [scale] extra).')
-@click.option('--out', metavar='DIR', help='With --engine ray: folder for the answers as Parquet; started again, the work goes on there.')
-@click.option('--address', metavar='HOST:PORT', help='With --engine ray: a Ray cluster.  [default: one on this machine, for as long as needed]')
+@_engine
 def predict(
     model,   # Model folder
     paths,   # Photos and folders of photos; with Ray also tar shards, and addresses that fsspec knows
@@ -159,8 +168,8 @@ def predict(
     from cable_classifier.deploy import load_model, predict_photos
     from cable_classifier.photos import get_photos
     fnames = [f for p in paths for f in _walk(p, get_photos)]
-    failed = 0
-    for r in predict_photos(load_model(model), fnames):
+    failed,answers = 0,predict_photos(load_model(model), fnames)
+    for r in answers if sys.stdout.isatty() else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
         if as_json: click.echo(json.dumps(r))
         elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)

@@ -155,9 +155,8 @@ def run_course(
     team=None,               # `Team` of processes that train together, this one among them; this one alone by default
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
-    settings = dict(arch=arch, weights=str(weights), seed=seed, size=size)
     path,groups,other,out = _places(data, groups, out)
-    run = _Run(path, out, other, settings, say, team or Alone())
+    run = _Run(path, out, other, dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone())
     run._start(groups, device, bs)
     with claim(out) if run.team.first else nullcontext():
         run._resume(epochs, finetune_epochs, fresh)

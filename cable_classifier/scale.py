@@ -87,16 +87,18 @@ class Team:
         "What the first process says; every process must ask at the same place"
         return agree(numbers) if self.size > 1 else list(numbers)
 
-    @contextmanager
-    def shared(self, learn:Learner, # A learner, the same in every process, with batches of one process's size
-    ):
-        "Fits of `learn` inside the block are shared by all processes"
-        if self.size == 1: yield learn; return
-        os.environ.update(self.env)
-        try:
-            with learn.added_cbs(SharedTrainer(sync_bn=not self.on_cpu, cpu=self.on_cpu)): yield learn
-            for b in learn.model.buffers(): dist.broadcast(b, 0)
-        finally: self._hide()
+# %% ../nbs/14_scale.ipynb #7be1d0c4
+@patch
+@contextmanager
+def shared(self:Team, learn:Learner, # A learner, the same in every process, with batches of one process's size
+):
+    "Fits of `learn` inside the block are shared by all processes"
+    if self.size == 1: yield learn; return
+    os.environ.update(self.env)
+    try:
+        with learn.added_cbs(SharedTrainer(sync_bn=not self.on_cpu, cpu=self.on_cpu)): yield learn
+        for b in learn.model.buffers(): dist.broadcast(b, 0)
+    finally: self._hide()
 
 # %% ../nbs/14_scale.ipynb #64ea16e1
 def launch(

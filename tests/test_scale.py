@@ -56,6 +56,32 @@ def test_each_photo_counted_once(two):
     assert [round(s['error_rate'], 6) for s in stages] == [float(rows[0][3]), float(rows[-1][3])]
 
 
+def test_counted_once():
+    "A mean over photos, whatever the sizes of the batches, and an empty one is none"
+    import torch
+    from types import SimpleNamespace
+    from fastai.vision.all import error_rate
+    from cable_classifier.scale import CountedOnce
+    right, wrong = torch.tensor([[9., 0.]]), torch.tensor([[0., 9.]])
+    metric = CountedOnce(error_rate)
+    metric.reset()
+    for pred in (torch.cat([right]*4), wrong, right[:0]):
+        metric.accumulate(SimpleNamespace(pred=pred, y=torch.zeros(len(pred), dtype=torch.long), to_detach=lambda t: t))
+    assert metric.name == 'error_rate' and abs(metric.value - 1/5) < 1e-6
+
+
+def test_shares_of_a_loader(tmp_path):
+    "Two shares of seven photos: four each, and all seven among them"
+    import torch.distributed as dist
+    from fastai.vision.all import DataLoader
+    from cable_classifier.scale import SharedDL
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    try:
+        shares = [[int(x) for b in SharedDL(DataLoader(range(7), bs=2), rank=r, world_size=2, device='cpu') for x in b] for r in (0, 1)]
+    finally: dist.destroy_process_group()
+    assert [len(s) for s in shares] == [4, 4] and set(sum(shares, [])) == set(range(7))
+
+
 def test_one_sentence(tmp_path):
     "What is wrong is said once, as one process says it"
     r = cables('run', '--data', tmp_path/'nowhere', '--distributed', 2)
