@@ -187,7 +187,7 @@ class Alone:
         "What the first process says"
         return list(numbers)
     def shared(self, learn, # A learner
-    ):
+    ):                      # A context manager
         "A block in which fits are shared, here by nobody"
         return nullcontext(learn)
 

@@ -33,7 +33,9 @@ class CountedOnce(AvgMetric):
     ):
         super().__init__(func)
         self._name = name
-    def accumulate(self, learn):
+    def accumulate(self, learn, # A learner with the answers of a batch
+    ):
+        "Add the photos of a batch; a process may have none left"
         preds,targs = learn.to_detach(learn.pred),learn.to_detach(learn.y)
         if not len(targs): return
         self.total += to_float(self.func(preds, targs))*len(targs)
