@@ -366,8 +366,8 @@ def check_folder(
 def _file_table(looks, places):
     cols = {k: [getattr(l, k) for l in looks] for k in ('path','bytes','format','width','height','light','spread','sharp')}
     df = pd.DataFrame(cols | dict(path=pd.Series(cols['path'], dtype=object), digest=[l.digest.hex() for l in looks])) # object: a name may hold bytes that are no text
-    df.insert(1, 'label', pd.Categorical([c for c,_ in places]))
-    df.insert(2, 'split', pd.Categorical([s for _,s in places]))
+    df.insert(1, 'label', pd.Categorical(pd.Series([c for c,_ in places], dtype=object)))
+    df.insert(2, 'split', pd.Categorical(pd.Series([s for _,s in places], dtype=object)))
     return df
 
 def _finding_table(rows):

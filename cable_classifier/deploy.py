@@ -83,6 +83,7 @@ _rules = dict(
     threshold   = lambda x: x is None or _is_num(x, 0, 1),
     n_params    = lambda x: _is_int(x, 1, 10**12),
     data_digest = lambda x: x == '' or _is_digest(x),
+    command     = lambda x: isinstance(x, str) and len(x) <= 2000 and x.isprintable(),
     versions    = lambda x: isinstance(x, dict) and len(x) <= 100 and all(map(_is_word, x)) and all(map(_is_word, x.values())),
     digests     = lambda x: isinstance(x, dict) and set(x) == set(_weight_files) and all(map(_is_digest, x.values())))
 
@@ -222,6 +223,7 @@ def export_model(
     threshold:float|None=None, # Familiarity, or confidence where there is no `memory`, under which the answer is none of these; None where none was fitted
     memory=None,              # Layer that tells from the maps of the body how familiar each photo is, 0..1, such as `Memory`
     data_digest:str='',       # SHA-256 of the photos trained on, as 64 hexadecimal digits
+    command:str='',           # The command that trained it
     versions:dict|None=None,  # Name -> version of what made the model; asked from the installed packages by default
     check=None,               # Paths of photos that torch and onnxruntime must agree on; 16 of the validation photos by default
 )->Path:                      # `out`
@@ -232,7 +234,7 @@ def export_model(
     size,net = _the_size(learn, check),_plain_copy(learn.model)
     if memory is not None: net = _with_memory(net, memory)
     about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold,
-                      data_digest=data_digest, versions=versions or _versions())
+                      data_digest=data_digest, command=command, versions=versions or _versions())
     with atomic_path(out) as tmp:
         _write_folder(net, about, tmp)
         _assert_parity(learn, net, load_model(tmp), check)

@@ -29,7 +29,7 @@ def loss_table(
     with interp.learn.no_bar(): _,probs,targs,_,_ = interp[idxs]
     rows = [(Path(f), interp.vocab[t], interp.vocab[p.argmax()], float(p[t]), float(p.max()), float(l))
             for f,p,t,l in zip(fnames, probs, targs, losses)]
-    return pd.DataFrame(rows, columns=['fname','actual','predicted','p_actual','p_predicted','loss'])
+    return pd.DataFrame(rows, columns=['fname','actual','predicted','p_actual','p_predicted','loss'], dtype=object).astype(dict(p_actual=float, p_predicted=float, loss=float))
 
 # %% ../nbs/04_interpret.ipynb #2fb3460e
 def plot_losses(

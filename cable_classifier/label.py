@@ -100,8 +100,9 @@ def photos(
         if label not in ('', 'quarantine', c) or split not in ('', s): continue
         state = 'quarantined' if label == 'quarantine' else 'kept' if f in kept else '' if f not in first else 'added' if was.startswith('quarantine/') else 'relabelled'
         rows.append((f, c, s, was, state, known.get('actual', ''), known.get('predicted', ''), known.get('p_actual', float('nan')), known.get('loss', float('nan'))))
-    df = pd.DataFrame(rows, columns=['fname','label','split','was','state','actual','predicted','p_actual','loss'])
-    return df.sort_values(['loss', 'fname'], ascending=[False, True], kind='stable', ignore_index=True)
+    rows.sort(key=lambda r: (r[-1] != r[-1], -r[-1] if r[-1] == r[-1] else 0, r[0])) # photos without a loss last
+    df = pd.DataFrame(rows, columns=['fname','label','split','was','state','actual','predicted','p_actual','loss'], dtype=object) # object: a name may hold bytes that are no text
+    return df.astype(dict(p_actual=float, loss=float))
 
 # %% ../nbs/10e_label.ipynb #cabafc90
 @patch

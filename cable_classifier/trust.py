@@ -41,7 +41,7 @@ def suspects(
 )->pd.DataFrame:        # One row a photo: `fname`, `actual`, `predicted`, `p_actual`, `loss`, the most suspect first
     "Photos in the order in which their labels should be looked at, as `Labels` takes it"
     p = probs.to_numpy()[np.arange(len(probs)), probs.columns.get_indexer(np.asarray(labels))]
-    df = pd.DataFrame(dict(fname=list(fnames), actual=list(labels), predicted=probs.idxmax(axis=1).to_numpy(), p_actual=p, loss=-np.log(np.clip(p, 1e-12, 1))))
+    df = pd.DataFrame(dict(fname=pd.Series(list(fnames), dtype=object), actual=list(labels), predicted=probs.idxmax(axis=1).to_numpy(), p_actual=p, loss=-np.log(np.clip(p, 1e-12, 1))))
     return df.sort_values('loss', ascending=False, ignore_index=True)
 
 # %% ../nbs/13d_trust.ipynb #f045f6ae

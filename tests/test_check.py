@@ -333,6 +333,8 @@ def test_names_that_are_not_text(drawer):
     report = check_folder(drawer)
     assert list(report.findings.path) == [name] and json.loads(report.to_json())
     assert fix_folder(report) == [name] and undo_fix(drawer)[0] == [name]
+    (drawer/'class_0').rename(drawer/os.fsdecode(b'class_\xff'))
+    assert list(check_folder(drawer).findings.path) == [os.fsdecode(b'class_\xff/\xff\xfe.jpg')]
 
 
 def test_look_and_picture(drawer):

@@ -297,7 +297,7 @@ spoils = dict(
     size_zero=edit(size=0), size_minus=edit(size=-32), size_huge=edit(size=10**9), size_word=edit(size='32'), size_part=edit(size=32.5), size_true=edit(size=True), size_other=edit(size=64),
     mean_short=edit(mean=[.5]), mean_words=edit(mean=['a']*3), mean_far=edit(mean=[1e30]*3), mean_other=edit(mean=[.1, .2, .3]), std_zero=edit(std=[0, 0, 0]), std_minus=edit(std=[-1, 1, 1]),
     temperature_zero=edit(temperature=0), temperature_word=edit(temperature='hot'), temperature_other=edit(temperature=2.), threshold_two=edit(threshold=2), threshold_word=edit(threshold='x'), threshold_other=edit(threshold=.5),
-    arch_other=edit(arch='resnet50'), arch_number=edit(arch=1), n_params_other=edit(n_params=7), n_params_huge=edit(n_params=10**11), data_other=edit(data_digest='1'*64), data_word=edit(data_digest='x'),
+    arch_other=edit(arch='resnet50'), arch_number=edit(arch=1), n_params_other=edit(n_params=7), n_params_huge=edit(n_params=10**11), data_other=edit(data_digest='1'*64), data_word=edit(data_digest='x'), command_other=edit(command='cables run --seed 7'), command_lines=edit(command='a\nb'),
     versions_list=edit(versions=[]), versions_nested=edit(versions=dict(a=dict())), versions_other=edit(versions=dict(torch='0')),
     digests_list=edit(digests=[]), digests_empty=edit(digests={}), digests_words=edit(digests={'model.safetensors': 'x', 'model.onnx': 'y'}), digests_zero=edit(digests={'model.safetensors': '0'*64, 'model.onnx': '0'*64}),
     digests_path=lambda f: write(f, about(f) | dict(digests={'../model.onnx': '0'*64} | about(f)['digests'])),

@@ -140,7 +140,7 @@ def copy(tmp_path_factory):
     out = tmp_path_factory.mktemp('site')/'copy'
     skip = shutil.ignore_patterns('.git', '_proc', '_docs', '__pycache__', '*.egg-info', '.ipynb_checkpoints', 'tests', 'benchmarks', '.venv*', 'build')
     shutil.copytree(root, out, ignore=skip)
-    env = dict(os.environ, PYTHONPATH=str(out), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, (str(out), os.environ.get('PYTHONPATH')))), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     if not shutil.which('quarto'): # nbdev would set out to install it, and the project with it
         (out.parent/'bin').mkdir()
         (out.parent/'bin'/'quarto').write_text('#!/bin/sh\nexit 1\n')

@@ -26,6 +26,12 @@ def clusters(n=90, seed=0):
     return 3*np.eye(3)[np.repeat([0, 1, 2], n//3)] + 0.5*r.standard_normal((n, 3)), labels, np.arange(n)//2
 
 
+def test_names_that_are_not_text():
+    feats, labels, groups = clusters()
+    names = [f'{i}\udcff.jpg' for i in range(len(labels))]
+    assert set(suspects(out_of_fold(feats, labels, groups), labels, names).fname) == set(names)
+
+
 def test_planted_errors_lead_the_list():
     feats, labels, groups = clusters()
     wrong = labels.copy()
