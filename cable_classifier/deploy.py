@@ -231,8 +231,7 @@ def export_model(
     out = Path(out)
     _check_out(out)
     check = _to_check(learn, check)
-    size,net = _the_size(learn, check),_plain_copy(learn.model)
-    if memory is not None: net = _with_memory(net, memory)
+    size,net = _the_size(learn, check),_plain_copy(learn.model) if memory is None else _with_memory(_plain_copy(learn.model), memory)
     about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold,
                       data_digest=data_digest, command=command, versions=versions or _versions())
     with atomic_path(out) as tmp:

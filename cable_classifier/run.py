@@ -164,11 +164,10 @@ def run_course(
     team=None,               # `Team` of processes that train together, this one among them; this one alone by default
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
-    told,(path,groups,other,out) = groups,_places(data, groups, out)
-    run = _Run(path, out, other, dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone())
-    run.command = run_command(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=told, distributed=run.team.size if run.team.size > 1 else None)
-    run._start(groups, device, bs)
-    with claim(out) if run.team.first else nullcontext():
+    words = dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups)
+    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), words)
+    run._start(device, bs)
+    with claim(run.out) if run.team.first else nullcontext():
         run._resume(epochs, finetune_epochs, fresh)
         run._train(epochs, finetune_epochs)
         return run._finish()
@@ -204,9 +203,10 @@ class Alone:
 # %% ../nbs/16_run.ipynb #da3d45a6
 class _Run:
     "A run of the course: `_start`, `_resume`, `_train`, `_finish`"
-    def __init__(self, path, out, other, settings, say, team):
-        self.path,self.out,self.other,self.settings,self.team = path,out,other,settings,team
+    def __init__(self, path, groups, other, out, settings, say, team, words):
+        self.path,self.groups,self.other,self.out,self.settings,self.team = path,groups,other,out,settings,team
         self.say = say if team.first else noop
+        self.command = run_command(**words, distributed=team.size if team.size > 1 else None)
         self.began,self.notes,self.figs,self.stages,self.losses,self.keep = time.time(),[],[],[],{},Path(out)/'checkpoint'
 
     def tell(self, sentence):
@@ -215,11 +215,11 @@ class _Run:
 
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
-def _start(self:_Run, groups, device, bs):
+def _start(self:_Run, device, bs):
     "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
-    self.items = get_run_items(self.path, groups, seed, self.tell)
+    self.items = get_run_items(self.path, self.groups, seed, self.tell)
     if (s := warn_if_few(self.items)): self.tell(s)
     _set_device(device)
     set_seed(seed, reproducible=True)
