@@ -159,7 +159,7 @@ def strongest(
     part = nn.Sequential(body.conv1) if layer == 'conv1' else nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1)
     xs = torch.stack([tensor(np.array(open_photo(f).resize((size,size)))).permute(2,0,1)/255 for f in fnames])
     mean,std = (tensor(s)[:,None,None] for s in starter_stats)
-    with torch.no_grad(): acts = part.eval()((xs-mean)/std)
+    with torch.no_grad(): acts = torch.cat([part.eval()((xb-mean)/std) for xb in xs.split(32)])
     field,stride,pad = _fields[layer]
     edge = -(-pad//stride) # positions that look over the rim of the photo
     acts = acts[...,edge:-edge,edge:-edge]

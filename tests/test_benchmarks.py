@@ -32,3 +32,20 @@ def test_predict_prints_a_ratio_or_says_why_not(tmp_path):
     assert p.returncode == 0, p.stderr
     if 'cannot export' in p.stdout: pytest.skip(p.stdout.strip())
     assert all(r['ratio'] > 0 for r in json.loads((tmp_path/'figures.json').read_text())['rows'])
+
+
+def test_crop_says_what_is_missing(photos, tmp_path):
+    "A folder without the classes of the model: one sentence; with a photo of each: a line for each way to cut"
+    from cable_classifier.run import run_course
+    from PIL import Image
+    run_course(photos, tmp_path/'run', epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
+    model_folder, real = tmp_path/'run'/'model', tmp_path/'real'
+    real.mkdir()
+    p = bench('crop', real, '--model', model_folder)
+    assert p.returncode == 1 and p.stderr.count('\n') == 1 and 'needs a folder of each' in p.stderr
+    for c in ('lightning', 'micro_usb', 'usb_c'):
+        (real/c).mkdir()
+        Image.effect_noise((90, 60), 60).convert('RGB').save(real/c/'a.jpg')
+    p = bench('crop', real, '--model', model_folder, '--json', tmp_path/'figures.json')
+    assert p.returncode == 0, p.stderr
+    assert [r['name'] for r in json.loads((tmp_path/'figures.json').read_text())['rows']] == ['whole', 'middle, 0.8', 'middle, 0.6', 'what stands out', 'the locator']
