@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cable_classifier.crop import centre_box, get_locator, heat_box, saliency
+from cable_classifier.crop import centre_box, get_locator, heat_box, salient_box
 from cable_classifier.deploy import load_model, preprocess
 from cable_classifier.interpret import mcnemar
 from cable_classifier.photos import get_photos, open_photo
@@ -24,11 +24,8 @@ from cable_classifier.workspace import CableError
 def ways():
     "Name -> box of a picture"
     locator = get_locator()
-    def standing_out(im):
-        heat = saliency(im)
-        return heat_box(heat, im.size, heat.mean())
     return {'whole': lambda im: (0, 0, *im.size), 'middle, 0.8': lambda im: centre_box(im.size, .8), 'middle, 0.6': lambda im: centre_box(im.size, .6),
-            'what stands out': standing_out, 'the locator': lambda im: heat_box(locator.heat(im), im.size)}
+            'what stands out': salient_box, 'the locator': lambda im: heat_box(locator.heat(im), im.size)}
 
 
 def main():

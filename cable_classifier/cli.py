@@ -238,12 +238,12 @@ def collect(
 @main.command()
 @click.argument('folder', metavar='DIR')
 @click.argument('out')
-@click.option('--by', default='plug', show_default=True, metavar='plug|centre|FILE.csv', help='What the box is about; a CSV file needs `fname`, `left`, `top`, `right`, `bottom`.')
+@click.option('--by', default='plug', show_default=True, metavar='plug|saliency|centre|FILE.csv', help='What the box is about; a CSV file needs `fname`, `left`, `top`, `right`, `bottom`.')
 @click.option('--share', default=.7, show_default=True, type=click.FloatRange(0, 1, min_open=True), help='With --by centre: side of the box as a share of the shorter side.')
 def crop(
     folder, # Folder of photos
     out,    # Folder to write to; it must be new
-    by,     # plug, centre or a CSV file
+    by,     # plug, saliency, centre or a CSV file
     share,  # Side of the box in the middle
 ):
     "Cut the photos in DIR to the plug, into OUT, with the boxes in OUT/boxes.csv."

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from cable_classifier import cli
-from cable_classifier.crop import centre_box, crop_folder, get_locator, heat_box, locator_file, read_boxes, saliency, square_box
+from cable_classifier.crop import centre_box, crop_folder, get_locator, heat_box, locator_file, read_boxes, salient_box, square_box
 from cable_classifier.photos import get_photos, open_photo
 from cable_classifier.workspace import CableError
 
@@ -60,7 +60,7 @@ def drawer(tmp_path):
     return root
 
 
-@pytest.mark.parametrize('by', ['plug', 'centre'])
+@pytest.mark.parametrize('by', ['plug', 'saliency', 'centre'])
 def test_folder(drawer, tmp_path, by):
     before = {p: p.read_bytes() for p in drawer.rglob('*') if p.is_file()}
     res = crop_folder(drawer, tmp_path/'out', by)
@@ -132,8 +132,7 @@ def test_what_stands_out():
     "A bright spot on paper"
     a = np.random.default_rng(0).normal(90, 12, (120, 160, 3)).clip(0, 255).astype(np.uint8)
     a[30:45, 100:120] = 240
-    heat = saliency(Image.fromarray(a))
-    l, t, r, b = heat_box(heat, (160, 120), heat.mean())
+    l, t, r, b = salient_box(Image.fromarray(a))
     assert l <= 105 and t <= 33 and r >= 115 and b >= 42
 
 
