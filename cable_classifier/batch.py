@@ -125,6 +125,8 @@ def read_source(
             if m.isfile() and _wanted(m.name, ''): yield f'{source}/{m.name}', tar.extractfile(m).read(max_bytes+1)
 
 # %% ../nbs/14a_batch.ipynb #70c482e4
+def _text(v): return v.encode('utf-8', 'backslashreplace').decode() if isinstance(v, str) else v # a name may hold bytes that are no text
+
 class PredictPart:
     "A worker that predicts parts and writes what the model says"
     def __init__(self,
@@ -141,6 +143,7 @@ class PredictPart:
         "Answer one part and write the answers"
         part,self.failed = json.loads(batch['part'][0]),[]
         rows = [r | {f'p_{c}': p for c,p in (r['probs'] or {}).items()} for r in predict_photos(self.model, self.photos(part))] + self.failed
+        rows = [{k: _text(v) for k,v in r.items()} for r in rows]
         write_part(self.out, part, rows, self.schema, self.of)
         end_tries(self.out, part)
         return dict(photos=[len(rows)], errors=[sum(r['error'] is not None for r in rows)], pid=[os.getpid()])
@@ -249,8 +252,6 @@ class LookPart:
 
 # %% ../nbs/14a_batch.ipynb #52bcfa3a
 def _looks_of(root, full): return sha256(f'{root}\n{full}'.encode('utf-8', 'surrogateescape')).hexdigest()
-
-def _text(v): return v.encode('utf-8', 'backslashreplace').decode() if isinstance(v, str) else v # a name may hold bytes that are no text
 
 def _changed(root, path):
     "When the file was last changed, nanoseconds; -1 if it is gone"

@@ -36,14 +36,18 @@ def embedded(home):
     return get_data()
 
 
+def some_photos(embedded, out, n):
+    "The first `n` embedded photos of each class, copied to the new folder `out`"
+    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
+        (out/d.name).mkdir(parents=True)
+        for f in sorted(d.iterdir())[:n]: shutil.copy(f, out/d.name)
+    return out
+
+
 @pytest.fixture
 def photos(embedded, tmp_path):
     "A folder of 24 photos of each class, whole cables, to train on or to spoil"
-    out = tmp_path/'photos'
-    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
-        (out/d.name).mkdir(parents=True)
-        for f in sorted(d.iterdir())[:24]: shutil.copy(f, out/d.name)
-    return out
+    return some_photos(embedded, tmp_path/'photos', 24)
 
 
 @pytest.fixture(scope='session')

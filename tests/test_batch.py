@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import root
+from conftest import some_photos
 
 pytest.importorskip('ray', reason="needs pip install 'cable_classifier[scale]'")
 
@@ -20,9 +20,7 @@ def model(embedded, tmp_path_factory):
     "A small model folder"
     from cable_classifier.run import run_course
     data, out = tmp_path_factory.mktemp('batch')/'photos', tmp_path_factory.mktemp('batch')/'out'
-    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
-        (data/d.name).mkdir(parents=True)
-        for f in sorted(d.iterdir())[:20]: shutil.copy(f, data/d.name)
+    some_photos(embedded, data, 20)
     run_course(data, out, epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
     return out/'model'
 
@@ -133,3 +131,16 @@ def test_check(embedded, tmp_path, cables):
     assert report('--engine', 'ray', '--out', tmp_path/'looks') == plain
     shutil.copy(next((data/'two').glob('u*.jpg'), next((data/'two').glob('l*.jpg'))), data/'one'/'none.jpg')
     assert report('--engine', 'ray', '--out', tmp_path/'looks') == report() != plain
+
+
+def test_names_that_are_not_text(model, embedded, tmp_path):
+    "A photo whose name is no text is answered, as `cables check` looks at one"
+    import pyarrow.parquet as pq
+    from cable_classifier.batch import PredictPart, make_parts
+    name = tmp_path/os.fsdecode(b'a\xff.jpg')
+    try: shutil.copy(next((embedded/'plugs'/'usb_c').iterdir()), name)
+    except OSError: pytest.skip('this file system takes text only')
+    part, = make_parts([str(name)])
+    PredictPart(str(model), str(tmp_path/'out'))(dict(part=[json.dumps(part)]))
+    row, = pq.read_table(tmp_path/'out'/part['file']).to_pylist()
+    assert row['path'].endswith('a\\udcff.jpg') and row['label'] and not row['error']

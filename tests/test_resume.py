@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from conftest import some_photos
+
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='kills and forks, as Unix has them')
 
 
@@ -98,11 +100,7 @@ def runs():
 @pytest.fixture(scope='module')
 def data(embedded, tmp_path_factory):
     "Sixty-three photos in three classes, three of each cable"
-    out = tmp_path_factory.mktemp('resume')/'photos'
-    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
-        (out/d.name).mkdir(parents=True)
-        for f in sorted(d.iterdir())[:21]: shutil.copy(f, out/d.name)
-    return out
+    return some_photos(embedded, tmp_path_factory.mktemp('resume')/'photos', 21)
 
 
 @pytest.fixture(scope='module')

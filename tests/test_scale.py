@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import root
+from conftest import some_photos
 
 pytest.importorskip('accelerate', reason="needs pip install 'cable_classifier[scale]'")
 args = ['--epochs', 1, '--finetune-epochs', 2, '--groups', r'^(.+)_\d+\.jpg$', '--device', 'cpu']
@@ -16,12 +16,7 @@ args = ['--epochs', 1, '--finetune-epochs', 2, '--groups', r'^(.+)_\d+\.jpg$', '
 @pytest.fixture(scope='module')
 def few(embedded, tmp_path_factory):
     "Seventy-five photos in three classes"
-    import shutil
-    out = tmp_path_factory.mktemp('scale')/'photos'
-    for d in sorted(p for p in (embedded/'plugs').iterdir() if p.is_dir()):
-        (out/d.name).mkdir(parents=True)
-        for f in sorted(d.iterdir())[:25]: shutil.copy(f, out/d.name)
-    return out
+    return some_photos(embedded, tmp_path_factory.mktemp('scale')/'photos', 25)
 
 
 @pytest.fixture(scope='module')
