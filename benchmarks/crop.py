@@ -48,7 +48,7 @@ def main():
     print(f"{'':16} {'right':>6}   95 % interval   of the picture left   p against whole (McNemar)   {len(paths)} photos")
     for name, box in ways().items():
         boxes = [box(im) for im in photos]
-        probs = model.probs(np.stack([preprocess(im.crop(b), model.size, model.mean, model.std) for im, b in zip(photos, boxes)]))
+        probs = model.probs(np.stack([preprocess(im.crop(b), model.size, model.mean, model.std, model.fit) for im, b in zip(photos, boxes)]))
         right[name] = [model.vocab[i] == f.parent.name for i, f in zip(probs.argmax(1), paths)]
         left = sum((r-l)*(b-t)/(im.width*im.height) for im, (l, t, r, b) in zip(photos, boxes))/len(photos)
         low, high = wilson(sum(right[name]), len(paths))

@@ -13,12 +13,12 @@ from benchmarks.clock import clock, gpu_or_leave, parser, row, show
 
 def loaders(path, items, size, bs, plain):
     "DataLoaders of ours, or fastai's own with the same transforms"
-    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, IndexSplitter, Resize
+    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, IndexSplitter, PadMode, Resize, ResizeMethod
     from cable_classifier.data import get_dls, label_func, make_batch_tfms
     if not plain: return get_dls(path, items, size=size, bs=bs)
     df = items[items.split != 'test'].reset_index(drop=True)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_y=label_func, splitter=IndexSplitter(df.index[df.split == 'valid'].tolist()),
-                      item_tfms=Resize(size), batch_tfms=make_batch_tfms())
+                      item_tfms=Resize(size, ResizeMethod.Pad, PadMode.Border), batch_tfms=make_batch_tfms())
     return block.dataloaders([path/f for f in df.fname], bs=bs, num_workers=0)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import anywidget, ipywidgets, traitlets
 from .workspace import CableError
 from .photos import PhotoError, open_image, photo_errors, refuse_size, to_rgb
-from .deploy import Model, _record, crop_square, load_model, preprocess
+from .deploy import Model, _record, fits, load_model, preprocess
 
 # %% ../nbs/13b_app.ipynb #65baf4bb
 def clean_name(
@@ -238,9 +238,9 @@ class Page:
 def _look(page, name, data):
     "Show the answer, then the map"
     m,im = page.model,open_upload(name, data)
-    x = preprocess(im, m.size, m.mean, m.std)
-    r,seen = _record(name, m.probs(x[None])[0], m),crop_square(im, 320)
-    figs = _img_html(seen, 'The photo as the model sees it', 'What the model sees: the centre of the photo.')
+    x = preprocess(im, m.size, m.mean, m.std, m.fit)
+    r,seen = _record(name, m.probs(x[None])[0], m),fits[m.fit](im, 320)
+    figs = _img_html(seen, 'The photo as the model sees it', 'What the model sees.')
     page.answer.value,page.pictures.value = answer_html(r, m),f'<div class="cables-pictures">{figs}</div>'
     figs += _heat_html(m, seen, x, m.vocab.index(r['label']))
     page.pictures.value = f'<div class="cables-pictures">{figs}</div>'

@@ -52,9 +52,9 @@ def heat_box(
     threshold:float=.5,  # Heat from which on a place counts
     margin:float=.05,    # Added on each side, as a share of the picture's shorter side
 )->tuple:                # left, top, right, bottom, pixels
-    "A square about the patch of `heat` that holds most; the middle of the picture as large as can be where nothing is hot"
+    "A square about the patch of `heat` that holds most; the whole picture where nothing is hot"
     patches,n = ndimage.label(heat > threshold)
-    if not n: return centre_box(size, 1)
+    if not n: return 0,0,*size
     best = 1 + int(np.argmax(ndimage.sum(heat, patches, range(1, n+1))))
     rows,cols = ndimage.find_objects(patches)[best-1]
     scale = size[0]/heat.shape[1], size[1]/heat.shape[0]

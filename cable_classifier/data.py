@@ -166,10 +166,10 @@ def get_dls(
     augment:bool=True,   # Augment the training photos
     stats=starter_stats, # Mean and standard deviation to normalise with
 )->DataLoaders:          # Train and valid, in this process, on the default device
-    "Batches of `size`-pixel, normalised photos for training and validation"
+    "Batches of whole photos, padded to `size`-pixel squares and normalised, for training and validation"
     df = items[items.split != 'test'].reset_index(drop=True)
     photo = TransformBlock(type_tfms=Presize(size, Photo), batch_tfms=IntToFloatTensor)
     block = DataBlock(blocks=(photo, CategoryBlock(vocab=sorted(items.label.unique()))),
                       get_y=label_func, splitter=IndexSplitter(df.index[df.split == 'valid'].tolist()),
-                      item_tfms=Resize(size), batch_tfms=make_batch_tfms(augment, stats))
+                      item_tfms=Resize(size, ResizeMethod.Pad, PadMode.Border), batch_tfms=make_batch_tfms(augment, stats))
     return block.dataloaders([Path(path)/f for f in df.fname], bs=bs, num_workers=0)

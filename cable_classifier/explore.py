@@ -11,6 +11,7 @@ from fastai.vision.all import *
 from ipywidgets import IntSlider, FloatLogSlider, SelectionSlider, interactive
 from .starter import body_features, starter_resnet18, starter_stats
 from .photos import open_photo
+from .deploy import pad_square
 
 # %% ../nbs/18_explore.ipynb #a7e9f8ff
 def record_sweep(
@@ -157,7 +158,7 @@ def strongest(
 )->Tensor:              # Pieces of photos, shape (filters, n, 3, side, side), pixels in 0..1
     "For each filter of `layer` the pieces of photos it answers to most strongly"
     part = nn.Sequential(body.conv1) if layer == 'conv1' else nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1)
-    xs = torch.stack([tensor(np.array(open_photo(f).resize((size,size)))).permute(2,0,1)/255 for f in fnames])
+    xs = torch.stack([tensor(np.array(pad_square(open_photo(f), size))).permute(2,0,1)/255 for f in fnames])
     mean,std = (tensor(s)[:,None,None] for s in starter_stats)
     with torch.no_grad(): acts = torch.cat([part.eval()((xb-mean)/std) for xb in xs.split(32)])
     field,stride,pad = _fields[layer]

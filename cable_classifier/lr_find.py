@@ -23,14 +23,13 @@ def _finite(lrs, losses):
 def highest_lr(
     lrs,            # Rates of a search, rising, such as `learn.recorder.lrs`
     losses,         # Smoothed loss at each rate, such as `learn.recorder.losses`
-    within:float=.25,# How far above its lowest value the loss still counts as low, as a share of that value
+    within:float=.25,# How far above its lowest level the loss still counts as low, as a share of that level
 )->float:           # A rate, one of `lrs`
     "The highest rate before the loss rises; the last of `lrs` if it never does. Raises `CableError` if no loss is a number."
     lrs,losses = _finite(lrs, losses)
     if not len(lrs): raise CableError("the search for a learning rate saw no loss that is a number; check the photos, or start it at a lower rate")
-    skip = len(lrs)//10
-    low = losses[skip:].min()
-    return float(lrs[skip:][losses[skip:] <= low*(1+within)].max())
+    low = pd.Series(losses).rolling(max(1, len(losses)//4)).median().min()
+    return float(lrs[losses <= low*(1+within)].max())
 
 # %% ../nbs/02_lr_find.ipynb #35142150
 marks = dict(valley=('v','#0072B2'), slide=('s','#E69F00'), minimum=('D','#009E73'), steep=('^','#CC79A7'))

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 from .workspace import CableError, atomic_path
 from .plugs import target_kinds, other_kinds, cable_parts, shade, _cable_path, _of, _relief_and_cable, _rng
-from .worlds import draw_scene, environment, textures, _clutter, _coil, _look, _muted, _turned_by, _world
+from .worlds import draw_scene, environment, textures, _clutter, _coil, _look, _muted, _shape, _turned_by, _world
 
 # %% ../nbs/11_render.ipynb #abfe28b3
 @functools.lru_cache(1)
@@ -69,10 +69,11 @@ def _to_mesh(mi, p, name, M=np.eye(3)):
     return q
 
 # %% ../nbs/11_render.ipynb #65b8453d
+def _pixels(s, size): return tuple(int(v) for v in np.round(_shape(s['aspect'])*size)) # width and height
 def _camera(mi, s, dw, tip, size):
     X,U,f = _look(dw,s['roll']); aim = np.array(s['aim']); dist = s['frame']/2/np.tan(np.radians(s['fov']/2)); eye = aim+dw*dist
-    film = dict(type='hdrfilm',width=size,height=size,pixel_format='rgba',rfilter=dict(type='box'))
-    d = dict(type='perspective',fov=s['fov'],near_clip=dist*.05,far_clip=dist*20+3000,film=film,sampler=dict(type='independent'),
+    w,h = _pixels(s,size); film = dict(type='hdrfilm',width=w,height=h,pixel_format='rgba',rfilter=dict(type='box'))
+    d = dict(type='perspective',fov=s['fov'],fov_axis='larger',near_clip=dist*.05,far_clip=dist*20+3000,film=film,sampler=dict(type='independent'),
         to_world=mi.ScalarTransform4f().look_at(origin=eye.tolist(),target=aim.tolist(),up=U.tolist()))
     if s['lens']>0: d.update(type='thinlens',aperture_radius=s['lens']*dist*.5,focus_distance=float((tip-eye)@f))
     return d
@@ -102,39 +103,39 @@ def _denoiser():
     device = oidn.Device(oidn.DeviceType.CPU); device.num_threads = 1
     return functools.partial(oidn.denoise,hdr=True,device=device)
 def _linear(s, size, spp, aux=2):
-    "Linear light (size, size, 3), coverage, and the pixels to expose by: the plug without its last part, the contacts mostly"
+    "Linear light (height, width, 3), coverage, and the pixels to expose by: the plug without its last part, the contacts mostly"
     sc,plug = _build(s,size); seed = s['env_seed']
     img = _render(sc,dict(type='path',max_depth=5,hide_emitters=s['float']),spp,seed)
     aov = _render(sc,dict(type='aov',aovs='a:albedo,n:sh_normal,i:shape_index'),aux,seed+1)
     alb,nrm = np.ascontiguousarray(np.clip(aov[...,-7:-4],0,1)),np.ascontiguousarray(aov[...,-4:-1])
     on = np.isin(aov[...,-1],plug)&(img[...,3]>.99)    # mitsuba counts shapes from 1; 0 is empty space
     out = _denoiser()(np.ascontiguousarray(img[...,:3]),alb,nrm)
-    alpha = img[...,3] if s['float'] else np.ones((size,size),np.float32)
+    alpha = img[...,3] if s['float'] else np.ones(img.shape[:2],np.float32)
     return np.maximum(out,0),np.clip(alpha,0,1),on
 
 # %% ../nbs/11_render.ipynb #587c0c33
 def render_mask(
     s:dict,         # A scene from `draw_scene`
-    size:int=256,   # Pixels a side
+    size:int=256,   # Pixels along the longer side
     spp:int=4,      # Samples a pixel
-)->np.ndarray:      # (size, size), 0 to 1
+)->np.ndarray:      # (height, width), 0 to 1
     "Share of each pixel that shows the plug itself, without its overmold. Raises `CableError` without the render extra."
-    sc,plug = _build(s,size); acc = np.zeros((size,size),np.float32) # mitsuba counts shapes from 1; 0 is empty space
+    sc,plug = _build(s,size); acc = 0 # mitsuba counts shapes from 1; 0 is empty space
     for k in range(spp):
         acc += np.isin(_render(sc,dict(type='aov',aovs='i:shape_index'),1,k)[...,-1]-1,plug)
     return acc/spp
 
 # %% ../nbs/11_render.ipynb #5474c580
-def _background(s, n):
+def _background(s, h, w):
     "What a plug without a floor is laid over"
     r = _rng('back',s['texture_seed']); bg = s['background']
-    if bg=='white': return np.full((n,n,3),1.03)*(1 if r.random()<.75 else np.linspace(1,r.uniform(.6,.9),n)[:,None,None])
-    if bg=='black': return np.full((n,n,3),r.choice([0,.004,.02]))
+    if bg=='white': return np.full((h,w,3),1.03)*(1 if r.random()<.75 else np.linspace(1,r.uniform(.6,.9),h)[:,None,None])
+    if bg=='black': return np.full((h,w,3),r.choice([0,.004,.02]))
     if bg=='colour':
-        g = np.linspace(1,r.uniform(.4,1),n); g = g[:,None] if r.random()<.5 else g[None]
-        return _muted(s)*np.broadcast_to(g,(n,n))[...,None]*r.uniform(.7,1.3)
+        k = r.uniform(.4,1); g = np.linspace(1,k,h)[:,None] if r.random()<.5 else np.linspace(1,k,w)[None]
+        return _muted(s)*np.broadcast_to(g,(h,w))[...,None]*r.uniform(.7,1.3)
     t = textures[bg if bg in textures else _of(r,list(textures))](s['texture_seed']); k = int(r.uniform(.35,1)*512)
-    im = Image.fromarray((np.clip(t,0,1)**(1/2.2)*255).astype(np.uint8)).crop((0,0,k,k)).resize((n,n),Image.BICUBIC)
+    im = Image.fromarray((np.clip(t,0,1)**(1/2.2)*255).astype(np.uint8)).crop((0,0,k*w//max(h,w),k*h//max(h,w))).resize((w,h),Image.BICUBIC)
     return (np.asarray(im.filter(ImageFilter.GaussianBlur(r.uniform(1,6))),float)/255)**2.2
 def _gain(lum, on, s):
     "Exposure: by the background, then held so that the plug is neither white out nor in the dark"
@@ -162,21 +163,21 @@ def _shaken(im, length, angle):
 
 # %% ../nbs/11_render.ipynb #23b81e17
 def develop(
-    lin,     # (n, n, 3) linear light
-    alpha,   # (n, n) coverage, 1 where there is a floor
-    on,      # (n, n) True where the exposure is measured: on the plug
+    lin,     # (height, width, 3) linear light
+    alpha,   # (height, width) coverage, 1 where there is a floor
+    on,      # (height, width) True where the exposure is measured: on the plug
     s:dict,  # The scene, for its `camera` and `background`
 )->Image.Image: # RGB
     "The photo a camera makes of linear light"
-    k = s['camera']; r = _rng('camera',s['env_seed']); n = lin.shape[0]; wb = np.array(k['wb'])
+    k = s['camera']; r = _rng('camera',s['env_seed']); h,w = lin.shape[:2]; n = max(h,w); wb = np.array(k['wb'])
     x = lin*_gain(lin@np.array([.2126,.7152,.0722]),on,s)*wb
-    if s['float']: x = x+(1-alpha[...,None])*_background(s,n)*wb*(1 if s['background']=='white' else 2**k['ev'])
-    g = (np.mgrid[:n,:n]-n/2)/(n/2); x = x*(1-k['vignette']*.5*(g**2).sum(0))[...,None]
-    if k['noise']: x = x+k['noise']*np.sqrt(np.maximum(x,0)*.8+.08)*(r.standard_normal(x.shape)*.6+r.standard_normal((n,n,1))*.8)
+    if s['float']: x = x+(1-alpha[...,None])*_background(s,h,w)*wb*(1 if s['background']=='white' else 2**k['ev'])
+    g = (np.mgrid[:h,:w]-np.array([h,w])[:,None,None]/2)/(n/2); x = x*(1-k['vignette']*.5*(g**2).sum(0))[...,None]
+    if k['noise']: x = x+k['noise']*np.sqrt(np.maximum(x,0)*.8+.08)*(r.standard_normal(x.shape)*.6+r.standard_normal((h,w,1))*.8)
     im = _tone(np.maximum(x,0),s)
     if k['blur']>.15: im = im.filter(ImageFilter.GaussianBlur(k['blur']*n/256))
     if k['motion']: im = _shaken(im,k['motion']*n/256,k['motion_angle'])
-    if k['scale']<1: im = im.resize((max(32,int(n*k['scale'])),)*2,Image.LANCZOS).resize((n,n),Image.BICUBIC)
+    if k['scale']<1: im = im.resize([max(24,int(v*k['scale'])) for v in (w,h)],Image.LANCZOS).resize((w,h),Image.BICUBIC)
     if k['sharpen']: im = im.filter(ImageFilter.UnsharpMask(1.2,int(80*k['sharpen']),2))
     if not k['quality']: return im
     b = io.BytesIO(); im.save(b,'JPEG',quality=k['quality']); return Image.open(io.BytesIO(b.getvalue())).convert('RGB')
@@ -186,7 +187,7 @@ def render_photo(
     kind:str,     # One of `plug_mm`
     seed:int,     # Number of the cable
     view:int=0,   # Number of the photo of this cable
-    size:int=256, # Pixels a side
+    size:int=256, # Pixels along the longer side
     spp:int=12,   # Samples a pixel, before the denoiser
 )->Image.Image:   # RGB
     "One photo, decided by its arguments. Raises `CableError` for an unknown kind or without the render extra."
@@ -194,7 +195,7 @@ def render_photo(
 
 # %% ../nbs/11_render.ipynb #f9d210c0
 _cable_columns = 'overmold','shell','body_colour','cable_colour','braid'
-_scene_columns = 'background','view','light','float','share'
+_scene_columns = 'background','view','light','float','share','aspect'
 columns = ('fname','label','group','split','seed','view_no',*_scene_columns,*_cable_columns)
 def plan_set(
     n:int,        # Photos of each kind
@@ -211,13 +212,13 @@ def plan_set(
             split = ('test' if i%5==4 else 'train') if target else 'other'
             row = dict(fname=f"{'plugs' if target else 'other'}/{kind}/{group}_{v}.jpg",label=kind,group=group,split=split,seed=s['seed'],view_no=v)
             rows.append(dict(row,**{k: s[k] for k in _scene_columns},**{k: s['cable'][k] for k in _cable_columns}))
-            rows[-1]['share'] = round(s['share'],3)
+            rows[-1].update(share=round(s['share'],3),aspect=round(s['aspect'],2))
     return rows
 
 # %% ../nbs/11_render.ipynb #8d274f45
 def _good(path, size):
     try:
-        with Image.open(path) as im: im.load(); return im.size==(size,size)
+        with Image.open(path) as im: im.load(); return max(im.size)==size
     except (OSError,SyntaxError): return False
 def _draw_cable_to(job):
     "Draw the photos of one cable, each under its own name only when it is whole"
@@ -256,7 +257,7 @@ def render_set(
     kinds=None,           # Which plugs; the three targets if None
     n_other:int|None=None,# Photos of each other kind; with `kinds` None one for every 100 of `n`
     views:int=3,          # Photos of each cable
-    size:int=256,         # Pixels a side
+    size:int=256,         # Pixels along the longer side
     spp:int=12,           # Samples a pixel
     workers:int|None=None,# Processes; one a core if None
     progress:bool=True,   # Show a progress bar?

@@ -23,6 +23,7 @@ from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
 from .workspace import CableError, atomic_path
 from .photos import open_photo
+from .deploy import pad_square
 from .plugs import target_kinds, other_kinds, plug_mm, _rng
 from .worlds import draw_scene, views, _draw_camera, _pick, _pose, _turned_by
 from .render import develop, _build, _camera, _denoiser, _mitsuba
@@ -285,7 +286,7 @@ def body_features(
     body = nn.Sequential(*list(model.children())[:-1], nn.Flatten()).eval().to(memory_format=torch.channels_last)
     norm = Normalize.from_stats(*starter_stats, cuda=False)
     def batch(fs):
-        x = np.stack([np.asarray(open_photo(f).resize((size,size))) for f in fs])
+        x = np.stack([np.asarray(pad_square(open_photo(f), size)) for f in fs])
         return norm(TensorImage(x).permute(0,3,1,2).float()/255).as_subclass(Tensor)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=has_bf16()):
         return np.concatenate([body(batch(fs)).float().numpy() for fs in chunked(fnames, bs)])

@@ -103,20 +103,34 @@ def _look(d, roll):
     f = -d; x = np.cross(f,[0,1.,0] if abs(f[1])<.95 else [0,0,1.]); x /= np.linalg.norm(x); u = np.cross(x,f)
     c,s = np.cos(roll),np.sin(roll); return c*x+s*u,c*u-s*x,f
 
+# %% ../nbs/10b_worlds.ipynb #4d8e0b23
+def _crop(r, axis):
+    "Width over height of a photo cut around a plug whose axis lies along `axis` in it: square, or longer, along the cable as a rule"
+    if r.random()<.35: return 1.
+    k = float(np.exp(r.uniform(np.log(1.2),np.log(2.4)))); along = abs(axis[0])>abs(axis[1])
+    if r.random()<.12: along,k = not along,min(k,1.5)
+    return k if along else 1/k
+def _shape(aspect): return np.array([min(1,aspect),min(1,1/aspect)]) # width and height as shares of the longer
+
 # %% ../nbs/10b_worlds.ipynb #fe7912a3
-def _pose(r, s, view, dims):
+def _pose(r, s, view, dims, cut=False):
     "Direction, roll, distance and aim of the camera, or None if the plug would be hidden, cut off, too small or seen edge on"
     c = s['cable']; w,h,L = dims; d = _direction(r,view); roll = _u(r,-np.pi,np.pi) if r.random()<.5 else float(r.normal(0,.25))
-    R = _turned_by(s); dw = R@d; X,U,f = _look(dw,roll); XU = np.stack([X,U],1)
-    frame = max(w,.75*L)*float(np.exp(r.uniform(np.log(1.25),np.log(3.9))))
+    R = _turned_by(s); dw = R@d; X,U,f = _look(dw,roll); aspect,least,back = 1.,(.34,.42,.045),0.
+    if cut:                                                           # closer to how people cut photos: upright or lying, and long
+        a = np.array([X,U])@R[:,2]
+        if r.random()<.4: roll += float(np.arctan2(a[1],a[0])-r.choice([90,90,90,-90,0,180])/180*np.pi+r.normal(0,.06)); X,U,f = _look(dw,roll); a = np.array([X,U])@R[:,2]
+        aspect,least,back = _crop(r,a),(.2,.3,.03),r.uniform(0,.28)
+    XU = np.stack([X,U],1); q = _shape(aspect)
+    frame = max(w,.75*L)*float(np.exp(r.uniform(np.log(1.25),np.log(3.9))))/float(q.min()**.5)
     box = np.array([[a*w/2,b*h/2,z] for a in (-1,1) for b in (-1,1) for z in (0,L)])@R.T
-    aim = np.array([0,0,r.uniform(-.35,.75)*L])@R.T+XU@r.normal(0,.10,2)*frame
+    aim = np.array([0,0,r.uniform(-.35,.75)*L-back*frame])@R.T+XU@(r.normal(0,.10,2)*q)*frame
     p = (box-aim)@XU/frame; ext = np.ptp(p,axis=0)
     if not s['float'] and dw[1]<.12: return                           # from below the floor
     if c['overmold']=='angled' and d@cable_exit(c)>.35: return        # its own cable in the way
     if abs(d[1])<(.2 if d[2]<.8 else .13): return                     # the wide side must show, if only a little
-    if np.abs(p).max()>.54 or max(ext)<(.42 if view=='side' else .34) or ext[0]*ext[1]<.045: return
-    return dict(view=view,direction=d.tolist(),roll=roll,frame=frame,aim=aim.tolist(),share=float(max(ext)))
+    if (np.abs(p)/q).max()>.54 or max(ext)<least[view=='side'] or ext[0]*ext[1]<least[2]: return
+    return dict(view=view,direction=d.tolist(),roll=roll,frame=frame,aim=aim.tolist(),share=float(max(ext)),aspect=aspect)
 
 # %% ../nbs/10b_worlds.ipynb #f3066808
 _target_box = 7.3,1.9,6.4
@@ -135,7 +149,7 @@ def draw_scene(
         path_seed=int(r.integers(2**31)),clutter_seed=int(r.integers(2**31)),coil=r.random()<.14,wall=_of(r,list(plastics)),wall_mm=_u(r,90,320))
     if c['overmold']=='angled' and c['out_axis']==1: s.update(stand=False,pose_flip=c['turn']>0) # its cable leaves upwards
     dims = _target_box if kind in target_kinds else plug_mm[kind]; pose = None
-    while pose is None: pose = _pose(r,s,_pick(r,views),dims)
+    while pose is None: pose = _pose(r,s,_pick(r,views),dims,cut=True)
     return dict(s,**pose,camera=_draw_camera(r))
 
 # %% ../nbs/10b_worlds.ipynb #e80eac13

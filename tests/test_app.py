@@ -33,7 +33,7 @@ class Plain:
 
 
 def model(logits=(1, 2, 0), vocab=('a', nasty, 'c'), threshold=0.5, temperature=1.):
-    return Model(Path('m'), dict(arch='x', vocab=list(vocab), size=32, mean=[.5]*3, std=[.5]*3, temperature=temperature, threshold=threshold), Plain(logits))
+    return Model(Path('m'), dict(arch='x', vocab=list(vocab), size=32, fit='crop', mean=[.5]*3, std=[.5]*3, temperature=temperature, threshold=threshold), Plain(logits))
 
 
 def as_bytes(im, fmt='JPEG', **kw):

@@ -21,6 +21,15 @@ def test_prints_a_ratio(name, tmp_path):
     assert all(r['ratio'] > 0 for r in json.loads((tmp_path/'figures.json').read_text())['rows'])
 
 
+@pytest.mark.parametrize('args,lines', [(['augment', '--only', 'none', 'any way round'], ['none', 'any way round']),
+                                        (['fewshot'], ['starter: straight line', 'starter: 2 a class', 'random: straight line', 'random: 2 a class'])])
+def test_prints_a_line_for_each(args, lines, tmp_path):
+    p = bench(*args, '--small', '--json', tmp_path/'figures.json')
+    assert p.returncode == 0, p.stderr
+    assert [r['name'] for r in json.loads((tmp_path/'figures.json').read_text())['rows']] == lines
+    assert all(any(l.startswith(name) for l in p.stdout.splitlines()) for name in lines)
+
+
 def test_says_that_there_is_no_gpu(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     p = bench('startup', '--gpu')

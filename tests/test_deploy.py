@@ -34,8 +34,8 @@ def photos(tmp_path_factory):
 
 
 def tiny_dls(photos, item_tfms=None, batch_tfms=None):
-    from fastai.vision.all import ImageDataLoaders, Normalize, Resize, imagenet_stats
-    return ImageDataLoaders.from_folder(photos, valid_pct=0.5, seed=1, bs=4, num_workers=0, item_tfms=item_tfms or Resize(32),
+    from fastai.vision.all import ImageDataLoaders, Normalize, PadMode, Resize, ResizeMethod, imagenet_stats
+    return ImageDataLoaders.from_folder(photos, valid_pct=0.5, seed=1, bs=4, num_workers=0, item_tfms=item_tfms or Resize(32, ResizeMethod.Pad, PadMode.Border),
                                         batch_tfms=[Normalize.from_stats(*imagenet_stats)] if batch_tfms is None else batch_tfms)
 
 
@@ -287,8 +287,8 @@ spoils = dict(
     infinite=put('model.json', lambda f: (f/'model.json').read_bytes().replace(b'"temperature": 1.0', b'"temperature": 1e999')),
     python=put('model.json', b"__import__('os').system('touch executed')"),
     # wrong fields
-    **{f'without_{k}': without(k) for k in ('format', 'vocab', 'size', 'mean', 'digests', 'versions')},
-    unknown_field=edit(run='rm -rf'), file_names=edit(files=['../../etc/passwd']), newer=edit(format=2), older=edit(format=0), format_true=edit(format=True), format_word=edit(format='1'),
+    **{f'without_{k}': without(k) for k in ('format', 'vocab', 'size', 'fit', 'mean', 'digests', 'versions')},
+    unknown_field=edit(run='rm -rf'), file_names=edit(files=['../../etc/passwd']), newer=edit(format=3), older=edit(format=1), squeezed=edit(fit='squish'), fit_list=edit(fit=['pad']), format_true=edit(format=True), format_word=edit(format='1'),
     vocab_turned=edit(vocab=['usb_c', 'lightning']), vocab_renamed=edit(vocab=['micro_usb', 'usb_c']), vocab_short=edit(vocab=['usb_c']), vocab_long=edit(vocab=['a', 'b', 'c']),
     vocab_twice=edit(vocab=['usb_c', 'usb_c']), vocab_word=edit(vocab='ab'), vocab_numbers=edit(vocab=[0, 1]), vocab_none=edit(vocab=None), vocab_nested=edit(vocab=[['a'], ['b']]),
     vocab_path=edit(vocab=['lightning', '../../usb_c']), vocab_dots=edit(vocab=['lightning', '..']), vocab_windows=edit(vocab=['lightning', 'C:\\usb_c']),
@@ -401,15 +401,29 @@ def test_same_answer_as_fastai(learn, exported, photos):
     assert np.abs(np.array([list(r['probs'].values()) for r in rows]) - preds.numpy()).max() < 1e-3
 
 
-def test_preprocess_is_fastai_s_resize():
+@pytest.mark.parametrize('fit', ['crop', 'pad'])
+def test_preprocess_is_fastai_s_resize(fit):
     "Every width that floating point treats badly at 224, and others"
-    from fastai.vision.all import PILImage, Resize
+    from fastai.vision.all import PadMode, PILImage, Resize, ResizeMethod
+    resize = Resize(224, ResizeMethod.Crop if fit == 'crop' else ResizeMethod.Pad, PadMode.Border)
     odd = [w for w in range(20, 1000) if int(w/224*224) != w]
     assert odd
     for w in odd[:25]:
         for im in (noise(w, w+57), noise(w+31, w)):
-            want = np.asarray(Resize(224)(PILImage.create(im), split_idx=1), dtype=np.float32)/255
-            assert np.abs(preprocess(im, 224, [0.]*3, [1.]*3).transpose(1, 2, 0) - want).max() < 1/255
+            want = np.asarray(resize(PILImage.create(im), split_idx=1), dtype=np.float32)/255
+            assert np.abs(preprocess(im, 224, [0.]*3, [1.]*3, fit).transpose(1, 2, 0) - want).max() < 1/255
+
+
+@pytest.mark.parametrize('fit', ['crop', 'pad'])
+def test_a_model_knows_how_its_photos_became_square(learn, photos, tmp_path, fit):
+    "Cut or padded is asked of the DataLoaders, with a photo that is long, even where all others are square"
+    from fastai.vision.all import PadMode, Resize, ResizeMethod
+    dls = tiny_dls(photos, item_tfms=Resize(32, ResizeMethod.Crop if fit == 'crop' else ResizeMethod.Pad, PadMode.Border))
+    m = load_model(export_model(with_dls(learn, dls), tmp_path/'m'))
+    assert m.fit == m.about['fit'] == fit
+    x = preprocess(noise(90, 31, 5), 32, m.mean, m.std, fit)
+    noise(90, 31, 5).save(tmp_path/'long.png')
+    assert np.allclose(m.probs(x[None])[0], list(m.predict([tmp_path/'long.png'])[0]['probs'].values()))
 
 
 def test_temperature_and_threshold(learn, photos, tmp_path):
@@ -418,7 +432,7 @@ def test_temperature_and_threshold(learn, photos, tmp_path):
     f = next(photos.rglob('*.png'))
     r = m1.predict([f])[0]
     assert r['none_of_these'] is True and r['label'] in m1.vocab and abs(sum(r['probs'].values()) - 1) < 1e-9
-    z = m1.logits(preprocess(Image.open(f).convert('RGB'), 32, m1.mean, m1.std)[None])[0].astype(float)/3
+    z = m1.logits(preprocess(Image.open(f).convert('RGB'), 32, m1.mean, m1.std, m1.fit)[None])[0].astype(float)/3
     assert abs(r['confidence'] - (np.exp(z)/np.exp(z).sum()).max()) < 1e-6
     m1.threshold = 0.
     assert m1.predict([f])[0]['none_of_these'] is False
@@ -442,7 +456,7 @@ def test_a_graph_with_a_memory_says_how_familiar_a_photo_is(remembering, photos,
     from cable_classifier.interpret import familiarity, get_features
     out,learn,known = remembering
     m,files = load_model(out),list(learn.dls.valid_ds.items)
-    xs = np.stack([preprocess(Image.open(f).convert('RGB'), 32, m.mean, m.std) for f in files])
+    xs = np.stack([preprocess(Image.open(f).convert('RGB'), 32, m.mean, m.std, m.fit) for f in files])
     probs,score = m.answers(xs)
     assert np.allclose(score, familiarity(get_features(learn), known), atol=1e-3) and np.allclose(probs, m.probs(xs))
     flat = tmp_path/'flat.png'
@@ -513,10 +527,11 @@ def with_dls(learn, dls):
 
 def test_parity_begins_at_the_file(learn, photos, tmp_path):
     "Another pipeline than `Resize`, no `Normalize` or two: refused, nothing written"
-    from fastai.vision.all import Normalize, Resize, ResizeMethod, imagenet_stats
+    from fastai.vision.all import Normalize, PadMode, Resize, ResizeMethod, imagenet_stats
     twice = tiny_dls(photos)
     twice.add_tfms([Normalize.from_stats(*imagenet_stats)], 'after_batch')
-    for dls, word in ((tiny_dls(photos, item_tfms=Resize(32, method=ResizeMethod.Squish)), 'other pixels'), (tiny_dls(photos, batch_tfms=[]), '0 times'),
+    for dls, word in ((tiny_dls(photos, item_tfms=Resize(32, method=ResizeMethod.Squish)), 'other pixels'),
+                      (tiny_dls(photos, item_tfms=Resize(32, ResizeMethod.Pad, PadMode.Zeros)), 'other pixels'), (tiny_dls(photos, batch_tfms=[]), '0 times'),
                       (twice, '2 times'), (tiny_dls(photos, item_tfms=Resize((32, 48))), 'square')):
         with pytest.raises(CableError, match=word): export_model(with_dls(learn, dls), tmp_path/'m')
         assert not list(tmp_path.iterdir())

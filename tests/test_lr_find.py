@@ -240,3 +240,11 @@ def test_the_plot_names_everything():
     assert {'valley', 'slide', 'minimum', 'steep', 'suggest_slice', 'where it rises'} <= labels
     assert ax.get_xlabel() and ax.get_ylabel() and ax.get_title() and ax.get_xscale() == 'log'
     matplotlib.pyplot.close('all')
+
+
+def test_a_lucky_beginning_is_no_rise():
+    "The averages of a search of small batches, as measured: low by luck at first, level from 3e-5 to 3e-3, then rising"
+    losses = ('.91 .77 .68 .67 .67 .61 .54 .57 .54 .54 .54 .51 .58 .63 .63 .65 .69 .69 .68 .69 .69 .68 .68 .68 .69 .68 .67 .68 .69 .67 .69 .68 .69 .70 .69 .71 .73 .73 .76 .77 .80 '
+              '.82 .85 .90 .92 .96 1.00 1.06 1.15 1.21 1.36 1.43 1.53 1.70 1.94 2.21 2.37 2.62').split()
+    lrs = np.geomspace(1e-6, .5, len(losses))
+    assert 2e-3 < highest_lr(lrs, [float(l) for l in losses]) < 2e-2

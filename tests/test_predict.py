@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip('hypothesis', reason="no hypothesis; pip install -e '.[dev]'")
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from cable_classifier.deploy import Model, crop_square, preprocess, predict_photos, softmax
+from cable_classifier.deploy import Model, fits, preprocess, predict_photos, softmax
 
 often = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 vocab = ['lightning', 'micro_usb', 'usb_c']
@@ -21,7 +21,7 @@ class Means:
     def run(self, _, feed): return [feed['photos'].mean((2, 3))*5]
 
 
-def model(threshold=0.5, size=16): return Model(Path('m'), dict(arch='x', vocab=vocab, size=size, mean=[.5]*3, std=[.25]*3, temperature=1.3, threshold=threshold), Means())
+def model(threshold=0.5, size=16): return Model(Path('m'), dict(arch='x', vocab=vocab, size=size, fit='crop', mean=[.5]*3, std=[.25]*3, temperature=1.3, threshold=threshold), Means())
 
 
 @pytest.fixture(scope='module')
@@ -125,11 +125,11 @@ def test_softmax(z, t):
 
 
 @often
-@given(w=st.integers(1, 3000), h=st.integers(1, 3000), size=st.integers(8, 300))
-def test_any_shape_becomes_the_square(w, h, size):
-    "Of the size asked for, cut from the middle: as much is left over on one side as on the other, to the pixel"
+@given(w=st.integers(1, 3000), h=st.integers(1, 3000), size=st.integers(8, 300), fit=st.sampled_from(sorted(fits)))
+def test_any_shape_becomes_the_square(w, h, size, fit):
+    "Of the size asked for, cut or padded, whatever the shape; padding adds no colour of its own"
     if w*h > 1_000_000: w = max(1, 1_000_000//h)
     im = Image.new('RGB', (w, h), 'white')
-    assert crop_square(im, size).size == (size, size)
-    x = preprocess(im, size, [0.]*3, [1.]*3)
+    assert fits[fit](im, size).size == (size, size)
+    x = preprocess(im, size, [0.]*3, [1.]*3, fit)
     assert x.shape == (3, size, size) and x.dtype == np.float32 and x.min() == 1.

@@ -97,7 +97,16 @@ def test_no_cable_on_both_sides():
 def test_every_kind_finds_a_pose():
     for kind in (*target_kinds, *other_kinds):
         for seed in range(40):
-            s = draw_scene(kind, seed, seed % 3); assert s['share'] >= .34 and abs(s['direction'][1]) >= .13
+            s = draw_scene(kind, seed, seed % 3); assert s['share'] >= .2 and abs(s['direction'][1]) >= .13
+
+def test_two_photos_of_three_are_longer_than_wide_or_wider_than_long():
+    "And the longer side has the pixels asked for"
+    scenes = [draw_scene(k, i) for k in target_kinds for i in range(100)]
+    long = [max(s['aspect'], 1/s['aspect']) for s in scenes]
+    assert .55 < np.mean([a > 1.1 for a in long]) < .75 and max(long) < 2.41
+    for s in scenes:
+        w, h = render._pixels(s, 256)
+        assert max(w, h) == 256 and abs(w/h-s['aspect']) < .02
 
 def test_zip_is_reproducible(tmp_path, drawn):
     render_set(tmp_path/'a', n=2, **small); digest = make_zip(tmp_path/'a', tmp_path/'a.zip')
@@ -118,4 +127,4 @@ def test_mask_is_where_the_plug_is():
     for m in ('mitsuba', 'mitsuba_oidn', 'manifold3d'): pytest.importorskip(m)
     for seed in (1, 2):
         s = draw_scene('usb_c', seed); mask = render.render_mask(s, 48, 2)
-        assert mask.shape == (48, 48) and .02 < mask.mean() < .8 and 0 <= mask.min() and mask.max() <= 1
+        assert max(mask.shape) == 48 and .005 < mask.mean() < .8 and 0 <= mask.min() and mask.max() <= 1
