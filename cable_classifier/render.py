@@ -216,9 +216,10 @@ def plan_set(
     return rows
 
 # %% ../nbs/11_render.ipynb #8d274f45
-def _good(path, size):
+def _good(path, kind, seed, view, size):
+    "Whether the photo of a scene is there, whole and of its size"
     try:
-        with Image.open(path) as im: im.load(); return max(im.size)==size
+        with Image.open(path) as im: im.load(); return im.size==_pixels(draw_scene(kind,seed,view),size)
     except (OSError,SyntaxError): return False
 def _draw_cable_to(job):
     "Draw the photos of one cable, each under its own name only when it is whole"
@@ -267,7 +268,8 @@ def render_set(
     rows = plan_set(n,seed,kinds or target_kinds,views)+(plan_set(n_other,seed,other_kinds,views) if n_other else [])
     out = Path(out); _mitsuba(); _publish(rows,out); todo = {}
     for r in sorted(rows,key=lambda r: (r['group'][-4:],r['fname'])):
-        if not _good(out/r['fname'],size): todo.setdefault(r['group'],[]).append((out/r['fname'],r['label'],r['seed'],r['view_no']))
+        photo = out/r['fname'],r['label'],r['seed'],r['view_no']
+        if not _good(*photo,size): todo.setdefault(r['group'],[]).append(photo)
     workers = min(workers or os.cpu_count() or 1,max(len(todo),1))
     _draw_all([(photos,size,spp,workers>1) for photos in todo.values()],workers,progress)
     return out

@@ -114,7 +114,7 @@ def _shape(aspect): return np.array([min(1,aspect),min(1,1/aspect)]) # width and
 
 # %% ../nbs/10b_worlds.ipynb #fe7912a3
 def _pose(r, s, view, dims, cut=False):
-    "Direction, roll, distance and aim of the camera, or None if the plug would be hidden, cut off, too small or seen edge on"
+    "Direction, roll, distance and aim of the camera, or None if the plug would be hidden, cut off, too small or seen edge on; square and near unless `cut`, as the starter's photos are"
     c = s['cable']; w,h,L = dims; d = _direction(r,view); roll = _u(r,-np.pi,np.pi) if r.random()<.5 else float(r.normal(0,.25))
     R = _turned_by(s); dw = R@d; X,U,f = _look(dw,roll); aspect,least,back = 1.,(.34,.42,.045),0.
     if cut:                                                           # closer to how people cut photos: upright or lying, and long

@@ -15,7 +15,7 @@ def drawn(monkeypatch):
     "Stands in for the renderer where only the files matter; counts the photos it was asked for"
     asked = []
     def fake(kind, seed, view=0, size=256, spp=12):
-        asked.append((kind, seed, view)); return Image.new('RGB', (size, size), (seed % 255, view, 7))
+        asked.append((kind, seed, view)); return Image.new('RGB', render._pixels(draw_scene(kind, seed, view), size), (seed % 255, view, 7))
     monkeypatch.setattr(render, '_mitsuba', lambda: None); monkeypatch.setattr(render, 'render_photo', fake)
     return asked
 
@@ -74,9 +74,16 @@ def test_killed_worker():
 
 def test_truncated_photo_is_drawn_again(tmp_path, drawn):
     render_set(tmp_path, n=2, **small); good, bad = sorted(tmp_path.rglob('*.jpg'))[:2]
-    bad.write_bytes(bad.read_bytes()[:200]); kept = good.stat().st_mtime_ns; drawn.clear()
+    size = Image.open(bad).size; bad.write_bytes(bad.read_bytes()[:200]); kept = good.stat().st_mtime_ns; drawn.clear()
     render_set(tmp_path, n=2, **small)
-    assert len(drawn) == 1 and good.stat().st_mtime_ns == kept and Image.open(bad).size == (48, 48)
+    assert len(drawn) == 1 and good.stat().st_mtime_ns == kept and Image.open(bad).size == size
+
+def test_photo_of_another_shape_is_drawn_again(tmp_path, drawn):
+    "A whole picture under the right name that is not the scene's width by height"
+    render_set(tmp_path, n=2, **small); bad = sorted(tmp_path.rglob('*.jpg'))[0]
+    w, h = Image.open(bad).size; Image.new('RGB', (48, 47 if h == 48 == w else 48)).save(bad); drawn.clear()
+    render_set(tmp_path, n=2, **small)
+    assert len(drawn) == 1 and Image.open(bad).size == (w, h)
 
 def test_another_seed_does_not_mix(tmp_path, drawn):
     render_set(tmp_path, n=1, seed=1, **small)
@@ -127,4 +134,4 @@ def test_mask_is_where_the_plug_is():
     for m in ('mitsuba', 'mitsuba_oidn', 'manifold3d'): pytest.importorskip(m)
     for seed in (1, 2):
         s = draw_scene('usb_c', seed); mask = render.render_mask(s, 48, 2)
-        assert max(mask.shape) == 48 and .005 < mask.mean() < .8 and 0 <= mask.min() and mask.max() <= 1
+        assert mask.shape == render._pixels(s, 48)[::-1] and .02 < mask.mean() < .8 and 0 <= mask.min() and mask.max() <= 1
