@@ -45,12 +45,13 @@ def main():
     p.add_argument('--finetune-epochs', type=int, default=13, help='epochs of stage-2')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")
+    p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
     p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as tmp:
         for seed in args.seeds:
-            out = Path(tmp)/str(seed)
+            out = (args.keep or Path(tmp))/str(seed)
             with contextlib.redirect_stdout(io.StringIO()): # its progress bars
                 metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed)
             model = load_model(out/'model')

@@ -195,11 +195,13 @@ def turn_dls(
     return block.dataloaders(range_of(x), bs=bs, num_workers=0)
 
 # %% ../nbs/12_starter.ipynb #6ed401c8
-def _new_body(n):
-    "A torchvision ResNet-18 on random weights for `n` kinds"
-    model = resnet18(num_classes=n)
-    for m in model.modules():
-        if isinstance(m, BasicBlock): nn.init.zeros_(m.bn2.weight) # each block begins as the identity
+def _new_body(n, start=None):
+    "A torchvision ResNet-18 for `n` kinds, its body on random weights or on those of the file `start`"
+    model = resnet18() if start is None else load_body(start)
+    if start is None:
+        for m in model.modules():
+            if isinstance(m, BasicBlock): nn.init.zeros_(m.bn2.weight) # each block begins as the identity
+    model.fc = nn.Linear(model.fc.in_features, n)
     return model
 
 # %% ../nbs/12_starter.ipynb #7a04b1b7
@@ -243,31 +245,33 @@ class _KeepEpoch(Callback):
 
 # %% ../nbs/12_starter.ipynb #987b0ff4
 def train_starter(
-    path:str|Path,     # Folder of `render_turns`
-    out:str|Path,      # The safetensors file to write
+    path:str|Path,            # Folder of `render_turns`
+    out:str|Path,             # The safetensors file to write
     stages=((10,96,2e-3), (5,128,1e-3), (10,96,2e-3), (12,96,2e-3), (5,128,1.5e-3)), # Epochs, side of the pictures in pixels, and peak rate of each stage
-    bs:int=64,         # Pictures a batch
-    seed:int=42,       # Seed of weights and batches
-)->float:              # Error rate on the cables kept for validation
-    "Teach a ResNet-18 with random weights to name the kinds under `path`, and write its body to `out`"
+    bs:int=64,                # Pictures a batch
+    seed:int=42,              # Seed of weights and batches
+    start:str|Path|None=None, # A file of an earlier `train_starter` to go on from; random weights by default
+)->float:                     # Error rate on the cables kept for validation
+    "Teach a ResNet-18 to name the kinds under `path`, and write its body to `out`. Raises `CableError` if photos or `start` do not serve."
+    before = about_starter(start) if start else None
     set_seed(seed, reproducible=True)
     cables,model = load_turns(path),None
     for i,(epochs,size,lr) in enumerate(stages):
         dls = turn_dls(cables, size, bs, seed+i)
-        model = model or _new_body(dls.c)
+        model = model or _new_body(dls.c, start)
         learn = _starter_learner(dls, model, Path(out).parent)
         done = sorted(int(f.stem.split('_')[-1]) for f in (learn.path/learn.model_dir).glob(f'stage_{i}_*.pth'))
         if done: learn.load(f'stage_{i}_{done[-1]}')
         start = done[-1]+1 if done else 0
         learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(f'stage_{i}', start), start_epoch=start)
-    about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=turns_digest(path))
+    about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=turns_digest(path), before=before)
     save_body(model, out, about)
     return float(learn.validate()[1])
 
 # %% ../nbs/12_starter.ipynb #4716a7f9
 def about_starter(
     file:str|Path|None=None, # A file of `save_body`; the shipped one by default
-)->dict:                     # `kinds`, `cables`, `pictures`, `stages`, `seed`, `data`, `mean`, `std`
+)->dict:                     # `kinds`, `cables`, `pictures`, `stages`, `seed`, `data`, `mean`, `std`, and `before`, the same of the weights it went on from
     "What the weights in `file` were taught on. Raises `CableError` if the file does not say."
     file = file or starter_file()
     try:

@@ -58,3 +58,14 @@ def test_crop_says_what_is_missing(photos, tmp_path):
     p = bench('crop', real, '--model', model_folder, '--json', tmp_path/'figures.json')
     assert p.returncode == 0, p.stderr
     assert [r['name'] for r in json.loads((tmp_path/'figures.json').read_text())['rows']] == ['whole', 'middle, 0.8', 'middle, 0.6', 'what stands out', 'the locator']
+
+
+def test_real_photos_are_scored_by_hand_counts():
+    "Two of three right; a photo that does not open is wrong; of the others only what was refused counts"
+    from benchmarks.real_photos import score
+    def row(target, label, none=False): return dict(target=target, label=label, none_of_these=none)
+    s = score([row('usb_c', 'usb_c'), row('usb_c', None, None), row('micro_usb', 'micro_usb', True), row('other', 'usb_c', True), row('other', 'usb_c')],
+              ['lightning', 'micro_usb', 'usb_c'])
+    assert (s['n'], s['accuracy'], s['recall'], s['balanced_accuracy']) == (3, 2/3, {'micro_usb': 1., 'usb_c': .5}, .75)
+    assert (s['n_other'], s['other_refused'], s['known_refused']) == (2, .5, 1/3)
+    assert s['ci95'][0] < 2/3 < s['ci95'][1]

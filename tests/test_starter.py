@@ -253,6 +253,21 @@ def test_training_goes_on_from_its_last_epoch(tmp_path):
     assert out.read_bytes() == before and len(first) == len(before)
 
 
+def test_training_goes_on_from_a_file(tmp_path):
+    "Other photos, another number of kinds: the body is that of the file, and the new file says where it came from"
+    from cable_classifier.starter import _new_body
+    one, two = tmp_path/'one'/'w.safetensors', tmp_path/'two'/'w.safetensors'
+    train_starter(turns_of(tmp_path/'t'), one, [(1, 32, 1e-3)], bs=4)
+    assert torch.equal(_new_body(5, one).layer3[0].conv1.weight, load_body(one).layer3[0].conv1.weight) and _new_body(5, one).fc.out_features == 5
+    path = turns_of(tmp_path/'u', ('hdmi', 'rca', 'vga'), seed=3)
+    train_starter(path, two, [(1, 32, 0.)], bs=4, start=one)
+    assert torch.equal(load_body(two).conv1.weight, load_body(one).conv1.weight)
+    assert about_starter(two)['before'] == about_starter(one) and about_starter(one)['before'] is None
+    (tmp_path/'junk').write_bytes(b'junk')
+    with pytest.raises(CableError, match='does not say'): train_starter(path, tmp_path/'three'/'w.safetensors', [(1, 32, 0.)], bs=4, start=tmp_path/'junk')
+    assert not (tmp_path/'three').exists()
+
+
 # bfloat16
 
 def test_bfloat16_asks_first(monkeypatch):
