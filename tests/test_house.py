@@ -17,7 +17,10 @@ def test_readme_is_the_index():
     spec = importlib.util.spec_from_file_location('make_readme', root/'tools'/'make_readme.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (root/'README.md').read_text(encoding='utf-8') == module.readme()
+    text = (root/'README.md').read_text(encoding='utf-8')
+    assert text == module.readme()
+    for chapter in module.pictures: # the cells that the pictures of the map come from are still there, and so are the pictures
+        assert module.picture(chapter).startswith(b'\xff\xd8') and f'](nbs/images/{chapter}.jpg)' in text and (root/'nbs'/'images'/f'{chapter}.jpg').stat().st_size < 40_000
 
 
 def test_readme_has_two_commands():
