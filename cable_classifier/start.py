@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from .workspace import CableError
 from .starter import has_bf16
 
-# %% ../nbs/18b_start.ipynb #8d4c44b9
+# %% ../nbs/18b_start.ipynb #6f8a30ad
 def step_seconds(
     n:int=3, # Steps that are timed, after one that is not
 )->float:    # Seconds, the median
@@ -29,22 +29,22 @@ def step_seconds(
             times.append(time.perf_counter()-start)
     return median(times[1:])
 
-# %% ../nbs/18b_start.ipynb #01c64541
+# %% ../nbs/18b_start.ipynb #45291f85
 chapters = {            # what a chapter needs and leaves behind, and its work in steps of `step_seconds`
-    '00_data': ((), None, 60),
-    '01_train': ((), 'stage-1', 560),
-    '02_lr_find': (('stage-1',), None, 520),
-    '03_finetune': (('stage-1',), 'stage-2', 620),
-    '04_interpret': (('stage-1','stage-2'), None, 120)}
-stage_steps = {'stage-1': 260, 'stage-2': 340} # work of training a stage that is missing
+    '00_data': ((), None, 40),
+    '01_train': ((), 'stage-1', 650),
+    '02_lr_find': (('stage-1',), None, 660),
+    '03_finetune': (('stage-1',), 'stage-2', 750),
+    '04_interpret': (('stage-1','stage-2'), None, 460)}
+stage_steps = {'stage-1': 270, 'stage-2': 315} # work of training a stage that is missing
 
-# %% ../nbs/18b_start.ipynb #462144bc
+# %% ../nbs/18b_start.ipynb #7311281a
 def _about(seconds):
     "`seconds` as a person would say them"
-    if seconds < 45: return 'half a minute' if seconds > 20 else 'some seconds'
-    return 'a minute' if seconds < 90 else f'{seconds/60:.0f} minutes'
+    if seconds < 45: return 'About half a minute' if seconds > 20 else 'A few seconds'
+    return 'About a minute' if seconds < 90 else f'About {seconds/60:.0f} minutes'
 
-# %% ../nbs/18b_start.ipynb #fe98cf6a
+# %% ../nbs/18b_start.ipynb #47cd255b
 def here(
     chapter:str,                # Name of a chapter, such as '01_train'
     stages:str|Path|None=None,  # Folder of `stage_path`, which is looked into for the stages that are needed
@@ -58,7 +58,7 @@ def here(
     said = [f'Chapter {[*chapters].index(chapter)+1} of {len(chapters)}.']
     if needs: said.append(f"Needs {' and '.join(needs)}: {_state(needs, missing)}.")
     if leaves: said.append(f'Leaves {leaves}.')
-    return ' '.join([*said, f'About {_about(seconds)} on this machine.'])
+    return ' '.join([*said, f'{_about(seconds)} on this machine.'])
 
 # %% ../nbs/18b_start.ipynb #19a2ddce
 def _state(needs, missing):
