@@ -16,7 +16,7 @@ from conftest import root
 from test_house import notebooks
 
 quick = ['00_data', '10_photos']
-chapters = [pytest.param(p, id=p.stem, marks=[] if p.stem in quick else pytest.mark.slow) for p in notebooks if p.parent.name == 'nbs']
+chapters = [pytest.param(p, id=p.stem, marks=[] if p.stem in quick else pytest.mark.slow) for p in notebooks if p.parent.name == 'nbs' and p.stem != 'index']
 settings = {'@jupyterlab/notebook-extension:tracker': {'windowingMode': 'none', 'scrollPastEnd': False}, '@jupyterlab/apputils-extension:notification': {'fetchNews': 'false', 'checkForUpdates': False}}
 
 
@@ -97,6 +97,18 @@ def test_run_all(path, lab, page, tmp_path):
     assert seen['bars'] == 0
     assert [e[:400] for e in seen['red'] if not of_others.search(e)] == []
     assert len(seen['plots']) == stored and all(seen['plots'])
+
+
+def test_front_page_shows_its_pictures(lab, page, tmp_path):
+    "The index has nothing to run; each of its pictures is on screen"
+    url, _ = lab
+    page.goto(f'{url}lab/tree/index.ipynb?token=of-this-test&reset')
+    page.locator('.jp-Notebook .jp-MarkdownOutput img').first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)
+    take_picture(page, tmp_path/'index.png')
+    widths = page.evaluate("[...document.querySelectorAll('.jp-Notebook .jp-MarkdownOutput img')].map(i => i.naturalWidth * i.clientWidth)")
+    text = (root/'nbs'/'index.ipynb').read_text(encoding='utf-8')
+    assert len(widths) == text.count('](images/') and all(widths)
 
 
 @pytest.mark.slow
