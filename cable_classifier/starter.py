@@ -262,8 +262,8 @@ def train_starter(
         learn = _starter_learner(dls, model, Path(out).parent)
         done = sorted(int(f.stem.split('_')[-1]) for f in (learn.path/learn.model_dir).glob(f'stage_{i}_*.pth'))
         if done: learn.load(f'stage_{i}_{done[-1]}')
-        start = done[-1]+1 if done else 0
-        learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(f'stage_{i}', start), start_epoch=start)
+        first = done[-1]+1 if done else 0
+        learn.fit_one_cycle(epochs, lr, cbs=_KeepEpoch(f'stage_{i}', first), start_epoch=first)
     about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=turns_digest(path), before=before)
     save_body(model, out, about)
     return float(learn.validate()[1])

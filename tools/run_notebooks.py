@@ -10,6 +10,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 
+from cable_classifier.start import step_seconds
+
 root = Path(__file__).resolve().parents[1]
 
 
@@ -23,13 +25,14 @@ def is_litter(out):
 
 
 def run(path):
-    nb, start = nbformat.read(path, as_version=4), time.time()
+    nb, step, start = nbformat.read(path, as_version=4), step_seconds(), time.time()
     NotebookClient(nb, timeout=1800, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    took = time.time()-start
     for cell in nb.cells:
         if cell.cell_type == 'code': cell.outputs = [o for o in cell.outputs if not is_litter(o)]
     nbformat.write(nb, path)
     nbdev_clean(fname=str(path))
-    print(f'{path.relative_to(root)}: {time.time()-start:.0f} s, {path.stat().st_size/1000:.0f} kB', flush=True)
+    print(f'{path.relative_to(root)}: {took:.0f} s, {took/step:.0f} training steps of `18b_start`, {path.stat().st_size/1000:.0f} kB', flush=True)
 
 
 if __name__ == '__main__':
