@@ -99,7 +99,7 @@ def main():
     p.add_argument('--only', nargs='+', choices=list(contenders), help='contenders to run')
     p.add_argument('--timeout', type=float, default=3600, help='seconds for one contender')
     p.add_argument('--folder', type=Path, help='where to make the files; a temporary folder by default')
-    p.add_argument('--json', type=Path, default=Path('bench_check.json'), help='the figures as JSON')
+    p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
     rows, cpus = [], len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     print(f'{platform.processor() or platform.machine()}, {cpus} cores, Python {platform.python_version()}')
@@ -114,7 +114,7 @@ def main():
                 rows.append(r)
                 if 'error' in r: print(f"{n:7}  {name:27} not measured: {r['error']}", flush=True)
                 else: print(f"{n:7}  {name:27}{r['seconds']:9.2f}{r['cpu_seconds']:9.2f}{n/r['seconds']:9.0f}{r['peak_rss_mb']:9}  {r['found']}", flush=True)
-            args.json.write_text(json.dumps(dict(when=time.strftime('%Y-%m-%d'), cpus=cpus, python=platform.python_version(), rows=rows), indent=1))
+            if args.json: args.json.write_text(json.dumps(dict(when=time.strftime('%Y-%m-%d'), cpus=cpus, python=platform.python_version(), rows=rows), indent=1))
     for name in args.only or contenders:
         t = [(r['files'], r['seconds']) for r in rows if r['contender'] == name and 'seconds' in r]
         if len(t) > 1: print(f"{name}: time grows as files to the power {np.polyfit(*np.log(t).T, 1)[0]:.2f} (1 is linear)")

@@ -43,21 +43,26 @@ def test_predict_prints_a_ratio_or_says_why_not(tmp_path):
     assert all(r['ratio'] > 0 for r in json.loads((tmp_path/'figures.json').read_text())['rows'])
 
 
-def test_crop_says_what_is_missing(photos, tmp_path):
-    "A folder without the classes of the model: one sentence; with a photo of each: a line for each way to cut"
+def test_crop_and_int8_say_what_is_missing(photos, tmp_path):
+    "A folder without the classes of the model: one sentence; with a photo of each: a line for each way to cut, and for each precision"
     from cable_classifier.run import run_course
     from PIL import Image
     run_course(photos, tmp_path/'run', epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
     model_folder, real = tmp_path/'run'/'model', tmp_path/'real'
     real.mkdir()
-    p = bench('crop', real, '--model', model_folder)
-    assert p.returncode == 1 and p.stderr.count('\n') == 1 and 'needs a folder of each' in p.stderr
+    for name in ('crop', 'int8'):
+        p = bench(name, real, '--model', model_folder)
+        assert p.returncode == 1 and p.stderr.count('\n') == 1 and 'needs a folder of each' in p.stderr
     for c in ('lightning', 'micro_usb', 'usb_c'):
         (real/c).mkdir()
         Image.effect_noise((90, 60), 60).convert('RGB').save(real/c/'a.jpg')
     p = bench('crop', real, '--model', model_folder, '--json', tmp_path/'figures.json')
     assert p.returncode == 0, p.stderr
     assert [r['name'] for r in json.loads((tmp_path/'figures.json').read_text())['rows']] == ['whole', 'middle, 0.8', 'middle, 0.6', 'what stands out', 'the locator']
+    p = bench('int8', real, '--model', model_folder, '--repeat', 3, '--json', tmp_path/'int8.json')
+    assert p.returncode == 0, p.stderr
+    rows = json.loads((tmp_path/'int8.json').read_text())['rows']
+    assert [r['name'] for r in rows] == ['float32', '8 bits'] and rows[1]['mb'] < rows[0]['mb']/2.5
 
 
 def test_real_photos_are_scored_by_hand_counts(monkeypatch):
