@@ -1,6 +1,6 @@
-"""What 8 bits cost and bring: `python -m benchmarks.int8 FOLDER`. One model, trained on the embedded photos alone, and the same after `cables shrink`, read the same photos.
+"""What 8 bits cost and bring: `python -m benchmarks.int8 [FOLDER]`. One model, trained on the embedded photos alone, and the same after `cables shrink`, read the same photos.
 
-FOLDER has one folder of photos per class. It is never trained on, tuned on, or used for a range or a threshold.
+FOLDER has one folder of photos per class; by default the embedded test photos are read. It is never trained on, tuned on, or used for a range or a threshold.
 """
 import argparse
 import contextlib
@@ -14,15 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clock import process, turns
+from cable_classifier.data import get_data, get_items, split_items
 from cable_classifier.deploy import load_model, preprocess
 from cable_classifier.interpret import mcnemar
 from cable_classifier.photos import get_photos, open_photo
 from cable_classifier.train import wilson
 
 
+def test_photos():
+    "Paths of the embedded photos that no training sees"
+    path = get_data()
+    items = split_items(get_items(path/'plugs', groups=path/'manifest.csv'))
+    return [path/'plugs'/f for f in items[items.split == 'test'].fname]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('folder', type=Path, help='photos, a folder per class')
+    p.add_argument('folder', type=Path, nargs='?', help='photos, a folder per class; the embedded test photos by default')
     p.add_argument('--model', type=Path, help='a model folder of `cables run` on the embedded photos; trained here by default')
     p.add_argument('--repeat', type=int, default=15, help='turns; the median of them is shown')
     p.add_argument('--json', type=Path, help='also write the figures here')
@@ -34,7 +42,7 @@ def main():
             with contextlib.redirect_stdout(io.StringIO()): run_course(None, Path(tmp)/'run') # its progress bars
         folder, small = args.model or Path(tmp)/'run'/'model', Path(tmp)/'small'
         models = {'float32': load_model(folder)}
-        paths = [f for f in get_photos(args.folder) if f.parent.name in models['float32'].vocab]
+        paths = [f for f in (get_photos(args.folder) if args.folder else test_photos()) if f.parent.name in models['float32'].vocab]
         if not paths: sys.exit(f"error: no photos of {', '.join(models['float32'].vocab)} in '{args.folder}'; it needs a folder of each")
         process('-c', 'from cable_classifier.cli import main; main()', 'shrink', folder, small, '--most', 1)()
         models['8 bits'] = load_model(small)

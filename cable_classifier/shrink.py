@@ -11,8 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 import numpy as np
 from .workspace import CableError, atomic_path
-from .photos import open_photo
-from .deploy import Model, _hush, load_model, preprocess
+from .deploy import Model, _hush, _try_photo, load_model
 
 # %% ../nbs/13e_shrink.ipynb #7527a9c4
 _to_round = ['Conv','Relu','Add','MaxPool']
@@ -34,7 +33,7 @@ def _reader(model, paths):
     "The photos at `paths` one by one, as onnxruntime's calibration asks for them"
     from onnxruntime.quantization import CalibrationDataReader
     class Photos(CalibrationDataReader):
-        def __init__(self): self.xs = (preprocess(open_photo(p), model.size, model.mean, model.std, model.fit) for p in paths)
+        def __init__(self): self.xs = (_try_photo(model, p) for p in paths)
         def get_next(self): return next(({'photos': x[None]} for x in self.xs), None)
     return Photos()
 
@@ -61,8 +60,9 @@ def shrink_model(
     n_ranges:int=96,  # Photos that give the ranges, at most half; the others are compared on
 )->dict:              # What `compare_models` says, and `bytes_before` and `bytes_after` of the graph
     "Write a model folder whose graph computes in 8 bits. Raises `CableError`, and writes nothing, if that costs more than `most`."
-    model,out,paths = load_model(folder),Path(out),[p for p in paths if _opens(p)]
+    model,out = load_model(folder),Path(out)
     if out.exists(): raise CableError(f"'{out}' is there already; name a folder that does not exist yet")
+    paths = [p for p in paths if not isinstance(_try_photo(model, p), str)]
     if len(paths) < 40: raise CableError(f"{len(paths)} photos that open are too few to choose ranges and to compare; give at least 40")
     k = -(-len(paths)//min(n_ranges, len(paths)//2))
     with atomic_path(out) as tmp:
@@ -73,10 +73,6 @@ def shrink_model(
     return res | dict(zip(('bytes_before','bytes_after'), ((f/'model.onnx').stat().st_size for f in (model.folder, out))))
 
 # %% ../nbs/13e_shrink.ipynb #a1135813
-def _opens(path):
-    try: return open_photo(path) is not None
-    except CableError: return False
-
 def _write_small(model, proto, folder):
     "`proto` beside the weights and the description of `model`, each named where it was before"
     import onnx
