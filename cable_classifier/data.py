@@ -12,8 +12,8 @@ from hashlib import sha256
 from importlib.resources import files
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
-from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
+from fastai.vision.all import *
 from .photos import open_photo, get_photos, check_photos
 from .check import check_folder, join_near
 from .speed import Presize

@@ -8,8 +8,8 @@ __all__ = ['group_lrs', 'get_stage2', 'estimate_memory', 'peak_rss_mb', 'step_me
 # %% ../nbs/03_finetune.ipynb #74a7e223
 import re, sys
 from itertools import chain
-from fastai.vision.all import *
 from .workspace import CableError, build_once
+from fastai.vision.all import *
 from .train import make_arch, group_table, stage_path, course_learner, get_stage1
 from .lr_find import course_lr
 

@@ -11,8 +11,8 @@ __all__ = ['loss_table', 'plot_losses', 'class_table', 'mcnemar', 'grad_cam', 'g
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
-from fastai.vision.all import *
 from .workspace import CableError
+from fastai.vision.all import *
 from .photos import open_photo, get_photos
 from .data import get_data, get_items, split_items, label_func
 from .train import get_stage1, error_ci, wilson

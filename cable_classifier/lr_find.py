@@ -8,8 +8,8 @@ __all__ = ['marks', 'course_lr', 'highest_lr', 'plot_search', 'suggest_slice', '
 # %% ../nbs/02_lr_find.ipynb #0623a963
 from copy import deepcopy
 from contextlib import contextmanager
-from fastai.vision.all import *
 from .workspace import CableError
+from fastai.vision.all import *
 
 # %% ../nbs/02_lr_find.ipynb #f4aa8fd7
 def _finite(lrs, losses):

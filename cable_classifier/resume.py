@@ -10,8 +10,8 @@ __all__ = ['get_random', 'set_random', 'save_state', 'read_about', 'load_state',
 import json, random, shutil, time
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
-from fastai.vision.all import *
 from .workspace import CableError, atomic_path
+from fastai.vision.all import *
 
 # %% ../nbs/15b_resume.ipynb #779c04f9
 def get_random(

@@ -10,8 +10,8 @@ __all__ = ['report_css', 'get_run_items', 'data_digest', 'warn_if_few', 'version
 import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
 from contextlib import nullcontext
 from hashlib import sha256
-from fastai.vision.all import *
 from . import __version__
+from fastai.vision.all import *
 from .workspace import CableError, workspace, atomic_path, claim
 from .photos import get_photos, check_photos
 from .data import get_data, get_items, split_items, save_split, get_dls

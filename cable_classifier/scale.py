@@ -10,9 +10,9 @@ import json, os, random, subprocess, sys
 from contextlib import contextmanager
 import torch.distributed as dist
 from accelerate import Accelerator
+from .workspace import CableError
 from fastai.vision.all import *
 from fastai.distributed import DistributedDL, DistributedTrainer
-from .workspace import CableError
 
 # %% ../nbs/14_scale.ipynb #6647325e
 class SharedDL(DistributedDL):

@@ -7,8 +7,8 @@ __all__ = ['Shelf', 'Presize', 'FrozenBody']
 
 # %% ../nbs/15a_speed.ipynb #b68e5ee9
 from itertools import count
-from fastai.vision.all import *
 from .photos import open_photo
+from fastai.vision.all import *
 from .deploy import pad_square
 
 # %% ../nbs/15a_speed.ipynb #5bf5415e

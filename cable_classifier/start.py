@@ -6,9 +6,9 @@
 __all__ = ['chapters', 'stage_steps', 'step_seconds', 'here']
 
 # %% ../nbs/18b_start.ipynb #7223f80c
+from .workspace import CableError
 from fastai.vision.all import *
 from torchvision.models import resnet18
-from .workspace import CableError
 from .starter import has_bf16
 
 # %% ../nbs/18b_start.ipynb #6f8a30ad

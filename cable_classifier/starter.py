@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from scipy.stats import binomtest
+from .workspace import CableError, atomic_path
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
-from .workspace import CableError, atomic_path
 from .photos import open_photo
 from .deploy import pad_square
 from .plugs import target_kinds, other_kinds, plug_mm, _rng

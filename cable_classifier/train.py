@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 from torchvision import models as tv_models
 from torchvision.models import get_model_weights
 from safetensors.torch import load_file
-from fastai.vision.all import *
 from . import __version__
+from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16
 from .speed import FrozenBody
