@@ -22,7 +22,8 @@ def test_prints_a_ratio(name, tmp_path):
 
 
 @pytest.mark.parametrize('args,lines', [(['augment', '--only', 'none', 'any way round'], ['none', 'any way round']),
-                                        (['fewshot'], ['starter: straight line', 'starter: 2 a class', 'random: straight line', 'random: 2 a class'])])
+                                        (['fewshot'], ['starter: straight line', 'starter: 2 a class', 'random: straight line', 'random: 2 a class']),
+                                        (['growth'], ['one epoch at 64 px']*2+['prediction']*2)])
 def test_prints_a_line_for_each(args, lines, tmp_path):
     p = bench(*args, '--small', '--json', tmp_path/'figures.json')
     assert p.returncode == 0, p.stderr
