@@ -1,6 +1,7 @@
 """How long an answer takes: `python -m benchmarks.predict`. Our model folder against fastai's `load_learner` of the same network.
 
-The network is untrained: its answers are not looked at, its time is that of a trained one.
+Ours is asked twice: as exported, and in 8 bits as `cables shrink` writes it. The network is untrained: its answers are not looked at, its time is that of a
+trained one.
 """
 import sys
 import tempfile
@@ -10,16 +11,18 @@ from benchmarks.clock import clock, gpu_or_leave, parser, process, row, show, tu
 
 
 def make(folder, size):
-    "The same network as a model folder and as fastai exports it, and the photos"
+    "The same network as a model folder, in 8 bits, and as fastai exports it, and the photos"
     from cable_classifier.data import get_data, get_dls, get_items, split_items
     from cable_classifier.deploy import export_model
     from cable_classifier.photos import get_photos
+    from cable_classifier.shrink import shrink_model
     from cable_classifier.train import get_learner
     path = get_data()
     items = split_items(get_items(path/'plugs', groups=path/'manifest.csv'))
     learn = get_learner(get_dls(path/'plugs', items, size=size), path=folder)
     fnames = get_photos(path/'plugs')
     export_model(learn, folder/'model', check=fnames[:4])
+    shrink_model(folder/'model', folder/'small', fnames[::len(fnames)//96], most=1.)
     try: learn.export('learner.pkl')
     except TypeError as e: sys.exit(print(f"this fastai cannot export a learner ({e}), so there is nothing to compare with; install fastai 2.8.12 or newer"))
     return fnames
@@ -38,16 +41,18 @@ def main():
                       'theirs': process('-W', 'ignore', '-c', fast, tmp/'learner.pkl', one)}, n)
         from fastai.vision.all import load_learner
         from cable_classifier.deploy import load_model
-        model, learn = load_model(tmp/'model'), load_learner(tmp/'learner.pkl', cpu=not args.gpu)
+        model, small, learn = load_model(tmp/'model'), load_model(tmp/'small'), load_learner(tmp/'learner.pkl', cpu=not args.gpu)
         def ask():
             with learn.no_bar(), learn.no_logging(): learn.predict(one)
         def ask_all():
             with learn.no_bar(), learn.no_logging(): learn.get_preds(dl=learn.dls.test_dl(fnames))
-        for f in (lambda: model.predict([one]), ask): clock(f)
-        warm = turns({'ours': lambda: model.predict([one]), 'theirs': ask}, n)
-        folder = turns({'ours': lambda: model.predict(fnames), 'theirs': ask_all}, n)
-    show([row('one photo, process start to exit', cold['ours'], cold['theirs'], 8), row('one photo, warm', warm['ours'], warm['theirs'], 10),
-          row(f'{many} photos', folder['ours'], folder['theirs'], 3)], args, seconds=dict(cold=cold, warm=warm, folder=folder))
+        for f in (lambda: model.predict([one]), lambda: small.predict([one]), ask): clock(f)
+        warm = turns({'ours': lambda: model.predict([one]), 'small': lambda: small.predict([one]), 'theirs': ask}, n)
+        folder = turns({'ours': lambda: model.predict(fnames), 'small': lambda: small.predict(fnames), 'theirs': ask_all}, n)
+    show([row('one photo, process start to exit', cold['ours'], cold['theirs'], 8),
+          row('one photo, warm', warm['ours'], warm['theirs'], 10), row('one photo, warm, 8 bits', warm['small'], warm['theirs'], 10),
+          row(f'{many} photos', folder['ours'], folder['theirs'], 3), row(f'{many} photos, 8 bits', folder['small'], folder['theirs'], 3)],
+         args, seconds=dict(cold=cold, warm=warm, folder=folder))
 
 
 if __name__ == '__main__': main()

@@ -97,7 +97,9 @@ def main():
     else: items = items[(items.split != 'train') | items.group.map({g: i%args.share == 0 for i, g in enumerate(sorted(items.group.unique()))})]
     print(f"{(items.split == 'train').sum()} photos to train on, {(items.split == 'valid').sum()} to validate, at {size} pixels, {bs} a batch")
     got = {w: [] for w in ('ours', 'plain')}
-    for seed, way in itertools.product(seeds, got): got[way].append(recipe(path/'plugs', items, size, bs, seed, epochs, steps, way == 'plain'))
+    for seed, way in itertools.product(seeds, got):
+        got[way].append(recipe(path/'plugs', items, size, bs, seed, epochs, steps, way == 'plain'))
+        print(f'{way}, seed {seed}: {got[way][-1][0]:.0f} s, validation error {got[way][-1][1]:.3f}', flush=True)
     bare, ours = steps_per_second(path/'plugs', items, size, bs, n)
     clock(bare), clock(ours)
     pairs = [(clock(ours), clock(bare)) for _ in range(1 if args.small else max(5, args.repeat))]
