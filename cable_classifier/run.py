@@ -141,9 +141,9 @@ def _confusion_fig(
 
 def _mistakes_fig(
     interp:ClassificationInterpretation, # An interpretation
-)->plt.Figure:                           # The nine photos of highest loss
+)->plt.Figure:                           # The nine photos of highest loss, or all where there are fewer
     "The nine photos of highest loss of `interp`"
-    interp.plot_top_losses(9, figsize=(12,10))
+    interp.plot_top_losses(min(9, len(interp.losses)), figsize=(12,10))
     return plt.gcf()
 
 # %% ../nbs/16_run.ipynb #00201174
@@ -223,7 +223,7 @@ def _start(self:_Run, device, bs):
     if (s := warn_if_few(self.items)): self.tell(s)
     _set_device(device)
     set_seed(seed, reproducible=True)
-    self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, (self.items.split == 'train').sum())//self.team.size), stats=weight_stats(weights))
+    self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
     dls = self.get_dls(size=size)
     self.learn = get_learner(dls, arch, weights, path=self.out, model_dir='stages')
     self.digest = data_digest(self.path, self.items)
@@ -303,7 +303,7 @@ def _draw(self:_Run):
     with self.learn.no_bar(): interp = ClassificationInterpretation.from_learner(self.learn)
     self.figs += [fig_html(loss_fig(self.losses), 'How the loss fell', 'training loss batch by batch'),
                   fig_html(_confusion_fig(interp), 'Which class was taken for which (valid)', 'confusion matrix of the validation photos'),
-                  fig_html(_mistakes_fig(interp), 'The nine most surprising photos (valid)', 'the nine validation photos of highest loss')]
+                  fig_html(_mistakes_fig(interp), 'The most surprising photos (valid)', 'the validation photos of highest loss, nine at most')]
 
 # %% ../nbs/16_run.ipynb #d303ef30
 @patch

@@ -47,7 +47,7 @@ def atomic_path(
     path:str|Path, # Where the finished file or folder shall stand
 ):
     "A temporary path beside `path`; renamed to `path` if the block ends well, removed if not. Raises `CableError` when the disk refuses."
-    path = Path(path)
+    path = Path(path).absolute() # `mkdtemp` answers with a relative path to a relative one before Python 3.12
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         hold = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))

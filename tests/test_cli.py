@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from conftest import some_photos
+
 
 def refused(r, *words):
     "One sentence on stderr, exit code 2, no traceback"
@@ -84,6 +86,18 @@ def test_run_and_predict(cables, photos, tmp_path):
     r = cables('predict', out/'model', good)
     assert r.returncode == 0 and len(r.stdout.splitlines()) == 1 and str(good) in r.stdout
     refused(cables('predict', tmp_path/'nowhere', good))
+
+
+def test_a_dozen_of_each_from_their_own_folder(cables, embedded, tmp_path):
+    "The lines of the README as they stand there: relative paths, a dozen photos a class, names of one's own"
+    for i, f in enumerate(sorted(some_photos(embedded, tmp_path/'photos', 12).iterdir())): f.rename(tmp_path/'photos'/f'pen_{i}')
+    assert cables('check', 'photos', cwd=tmp_path).returncode == 0
+    r = cables('run', '--data', 'photos', '--out', 'result', '--epochs', '1', '--finetune-epochs', '1', cwd=tmp_path)
+    assert r.returncode == 0, r.stdout + r.stderr
+    m = json.loads((tmp_path/'result'/'metrics.json').read_text())
+    assert m['vocab'] == ['pen_0', 'pen_1', 'pen_2'] and m['n_valid'] < 9
+    r = cables('predict', 'result/model', 'photos/pen_0', cwd=tmp_path)
+    assert r.returncode == 0 and len(r.stdout.splitlines()) == 12
 
 
 def test_real_photos(cables, real_photos, tmp_path):
