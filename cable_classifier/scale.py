@@ -59,7 +59,7 @@ class SharedTrainer(DistributedTrainer):
     def before_fit(self):
         super().before_fit()
         self.old = self.recorder.loss,self.learn.metrics
-        self.recorder.loss = CountedOnce(self.loss_func, 'loss')
+        vars(self.recorder)['loss'] = CountedOnce(self.loss_func, 'loss') # set as an attribute, it would warn that the learner has a loss too
         self.learn.metrics = [CountedOnce(m.func) if isinstance(m, AvgMetric) else m for m in self.learn.metrics]
     def before_train(self):
         super().before_train()
@@ -67,7 +67,7 @@ class SharedTrainer(DistributedTrainer):
         if rank_distrib(): set_seed(int(seed)+rank_distrib())
     def after_fit(self):
         super().after_fit()
-        self.recorder.loss,self.learn.metrics = self.old
+        vars(self.recorder)['loss'],self.learn.metrics = self.old
 
 # %% ../nbs/14_scale.ipynb #881e1f9c
 class Team:
