@@ -15,6 +15,7 @@ from .workspace import CableError
 from fastai.vision.all import *
 from .photos import open_photo, get_photos
 from .data import get_data, get_items, split_items, label_func
+from .starter import Rough
 from .train import get_stage1, error_ci, wilson
 from .finetune import get_stage2
 
@@ -100,9 +101,10 @@ def grad_cam(
 def get_logits(
     learn:Learner, # A trained learner
     dl=None,       # A DataLoader; the validation set by default
+    cbs=None,      # Callbacks for `get_preds`
 )->tuple:          # Scores before softmax (photos, classes) and true classes (photos), or None where `dl` has no labels
     "Raw scores of `learn`, without progress bars"
-    with learn.no_bar(), learn.no_logging(): logits,targs = learn.get_preds(dl=dl, act=noop)
+    with learn.no_bar(), learn.no_logging(): logits,targs = learn.get_preds(dl=dl, act=noop, cbs=cbs)
     return torch.as_tensor(to_np(logits)).float(), None if targs is None else torch.as_tensor(to_np(targs))
 
 # %% ../nbs/04_interpret.ipynb #f872faf6
@@ -156,11 +158,11 @@ def _direction(maps):
     "The mean over the picture of each of `maps` (photos, filters, height, width), as unit vectors (photos, filters)"
     return F.normalize(maps.flatten(2).mean(2))
 
-def _pass(learn, dl=None):
+def _pass(learn, dl=None, cbs=None):
     "What the body sees in each photo of `dl`, with its logits and labels"
     seen = []
     def note(module, inp, out): seen.append(_direction(out.as_subclass(torch.Tensor).float()).cpu())
-    with Hook(learn.model[0], note): logits,targs = get_logits(learn, dl)
+    with Hook(learn.model[0], note): logits,targs = get_logits(learn, dl, cbs)
     return torch.cat(seen),logits,targs
 
 def get_features(
@@ -176,7 +178,7 @@ def known_features(
 )->torch.Tensor:    # Unit vectors (photos, filters)
     "What the body of `learn` sees in its training photos, not augmented"
     files = list(learn.dls.train_ds.items)
-    return get_features(learn, learn.dls.test_dl(files[::-(-len(files)//most)]))
+    return _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)]), Rough())[0]
 
 # %% ../nbs/04_interpret.ipynb #08c0da23
 def familiarity(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
-from .starter import starter_resnet18, starter_file, starter_stats, BFloat16
+from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough
 from .speed import FrozenBody
 from .data import get_data, get_items, split_items, get_dls, embedded_zip, digest
 
@@ -125,7 +125,7 @@ def error_ci(
     dl=None,       # DataLoader with labels; the validation set by default
 )->dict:           # `n`, `n_wrong`, `error_rate` and its 95 % interval `error_rate_ci95`
     "Error rate of `learn` on `dl` with Wilson's interval"
-    with learn.no_bar(), learn.no_logging(): preds,targs = learn.get_preds(dl=dl)
+    with learn.no_bar(), learn.no_logging(): preds,targs = learn.get_preds(dl=dl, cbs=Rough())
     n_wrong,n = int((preds.argmax(1) != targs).sum()),len(targs)
     return dict(n=n, n_wrong=n_wrong, error_rate=n_wrong/n, error_rate_ci95=wilson(n_wrong, n))
 

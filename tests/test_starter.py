@@ -11,7 +11,7 @@ from torchvision.models import resnet18, resnet34
 
 from cable_classifier.data import get_dls, get_items, split_items
 from cable_classifier.plugs import target_kinds
-from cable_classifier.starter import (BFloat16, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, render_turns, save_body,
+from cable_classifier.starter import (BFloat16, Rough, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, render_turns, save_body,
                                       starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turns_digest)
 from cable_classifier.workspace import CableError
 
@@ -297,6 +297,23 @@ def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
         assert spy.inside == {torch.bfloat16 if have else torch.float32}
         assert learn.get_preds()[0].dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in learn.model.parameters())
+
+
+@pytest.mark.parametrize('have', [True, False])
+def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
+    "float32 inside the model in `get_preds`; with `Rough` bfloat16 where there is some, float32 outside; without it again float32"
+    from cable_classifier.starter import _new_body, _starter_learner
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    inside = []
+    learn.model.register_forward_hook(lambda m, i, o: inside.append(o.dtype))
+    def seen(**kwargs):
+        inside.clear()
+        with learn.no_bar(), learn.no_logging(): assert learn.get_preds(**kwargs)[0].dtype == torch.float32
+        return set(inside)
+    assert seen() == {torch.float32}
+    assert seen(cbs=Rough()) == {torch.bfloat16 if have else torch.float32}
+    assert seen() == {torch.float32} and not torch.is_autocast_enabled('cpu')
 
 
 def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
