@@ -34,7 +34,7 @@ chapters = {            # what a chapter needs and leaves behind, and its work i
     '01_train': ((), 'stage-1', 650),
     '02_lr_find': (('stage-1',), None, 660),
     '03_finetune': (('stage-1',), 'stage-2', 750),
-    '04_interpret': (('stage-1','stage-2'), None, 340)}
+    '04_interpret': (('stage-1','stage-2'), None, 460)}
 stage_steps = {'stage-1': 270, 'stage-2': 315} # work of training a stage that is missing
 
 # %% ../nbs/18b_start.ipynb #7311281a
