@@ -87,7 +87,8 @@ class BFloat16(Callback):
     order,cast = 20,None
     def before_batch(self):
         self._close()
-        on = has_bf16(self.dls.device) and (hasattr(self.learn, 'rough') or not hasattr(self.learn, 'gather_preds'))
+        exact = hasattr(self.learn, 'gather_preds') and not any(isinstance(cb, Rough) for cb in self.learn.cbs)
+        on = has_bf16(self.dls.device) and not exact
         self.cast = torch.autocast(self.dls.device.type, torch.bfloat16, enabled=on)
         self.cast.__enter__()
     def after_pred(self):

@@ -314,6 +314,8 @@ def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
     assert seen() == {torch.float32}
     assert seen(cbs=Rough()) == {torch.bfloat16 if have else torch.float32}
     assert seen() == {torch.float32} and not torch.is_autocast_enabled('cpu')
+    learn.add_cb(Rough())
+    for kwargs in ({}, dict(cbs=Rough()), {}): assert seen(**kwargs) == {torch.bfloat16 if have else torch.float32}
 
 
 def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
