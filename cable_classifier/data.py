@@ -16,7 +16,7 @@ from .workspace import CableError, workspace, build_once, atomic_path
 from fastai.vision.all import *
 from .photos import open_photo, get_photos, check_photos
 from .check import check_folder, join_near
-from .speed import Presize
+from .speed import Presize, ResizeOnce, ResidentDL
 from .starter import starter_stats
 
 # %% ../nbs/00_data.ipynb #549d5821
@@ -171,5 +171,5 @@ def get_dls(
     photo = TransformBlock(type_tfms=Presize(size, Photo), batch_tfms=IntToFloatTensor)
     block = DataBlock(blocks=(photo, CategoryBlock(vocab=sorted(items.label.unique()))),
                       get_y=label_func, splitter=IndexSplitter(df.index[df.split == 'valid'].tolist()),
-                      item_tfms=Resize(size, ResizeMethod.Pad, PadMode.Border), batch_tfms=make_batch_tfms(augment, stats))
+                      item_tfms=ResizeOnce(size, ResizeMethod.Pad, PadMode.Border), batch_tfms=make_batch_tfms(augment, stats), dl_type=ResidentDL)
     return block.dataloaders([Path(path)/f for f in df.fname], bs=bs, num_workers=0)

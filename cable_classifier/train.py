@@ -16,7 +16,7 @@ from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough
-from .speed import FrozenBody
+from .speed import FrozenBody, SmallMaps
 from .data import get_data, get_items, split_items, get_dls, embedded_zip, digest
 
 # %% ../nbs/01_train.ipynb #f4cacea8
@@ -103,7 +103,7 @@ def get_learner(
     "fastai's `vision_learner` on `weights`, in bfloat16 where the processor has it, a frozen body walked one way. Raises `CableError` if the weights cannot be had."
     for dl in dls.loaders: dl.after_batch = _with_norm(dl.after_batch, weight_stats(weights))
     learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), **kwargs)
-    return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody()])
+    return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps()])
 
 # %% ../nbs/01_train.ipynb #b20b423b
 def _with_norm(pipe, stats):

@@ -1,0 +1,130 @@
+"Other ways to the same sums: gradients, batches and pictures are what fastai and torch make of them."
+import random
+
+import pytest
+import torch
+from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, IndexSplitter, Learner, PadMode, PILImage, Resize, ResizeMethod, SGD,
+                               TensorImage, TransformBlock, nn, np, set_seed)
+
+from cable_classifier.speed import Compiled, ResidentDL, ResizeOnce, SmallMaps, _Conv
+
+
+def toy(model, n=8, size=16, **kwargs):
+    set_seed(0, reproducible=True)
+    data = [(torch.randn(3, size, size), torch.tensor(i%2)) for i in range(n)]
+    dls = DataLoaders.from_dsets(data, data, bs=4, device='cpu', num_workers=0)
+    return Learner(dls, model, loss_func=nn.CrossEntropyLoss(), **kwargs)
+
+
+def net(**kwargs):
+    set_seed(1)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, **dict(dict(kernel_size=3, stride=2, padding=1, bias=False), **kwargs)), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize('stride,padding,kernel', [((1,1), (1,1), (3,3)), ((2,2), (1,1), (3,3)), ((2,1), (0,2), (3,5)), ((2,2), (3,3), (7,7)), ((3,2), (1,0), (2,3))])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_gradients_are_those_of_torch(stride, padding, kernel, dtype):
+    x = torch.randn(3, 4, 11, 8, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    w = torch.randn(5, 4, *kernel, dtype=dtype).requires_grad_()
+    y, z = _Conv.apply(x, w, stride, padding), torch.nn.functional.conv2d(x, w, None, stride, padding)
+    g = torch.randn_like(z)
+    assert torch.equal(y, z)
+    for a, b in zip(torch.autograd.grad(y, (x, w), g), torch.autograd.grad(z, (x, w), g)):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        torch.testing.assert_close(a, b, **(dict(rtol=.05, atol=.3) if dtype == torch.bfloat16 else {}))
+
+
+def test_an_input_that_asks_for_no_gradient_gets_none():
+    w = torch.randn(5, 4, 3, 3).requires_grad_()
+    _Conv.apply(torch.randn(2, 4, 6, 6), w, (1,1), (1,1)).sum().backward()
+    assert w.grad.shape == w.shape
+
+
+@pytest.mark.parametrize('mixed', [False, True])
+def test_a_fit_goes_as_it_would_have_gone(mixed):
+    def weights(*cbs):
+        learn = toy(net(), opt_func=SGD) # Adam would make steps of one size of gradients that are nearly none
+        with learn.no_bar(), learn.no_logging(), torch.autocast('cpu', torch.bfloat16, enabled=mixed): learn.fit(2, 1e-2, cbs=list(cbs))
+        return learn.model.state_dict()
+    small = SmallMaps(most=1000)
+    for a, b in zip(weights().values(), weights(small).values()): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 if mixed else 1e-6)
+    assert len(small.convs) == 2 and not any('forward' in vars(m) for m in small.convs)
+
+
+@pytest.mark.parametrize('kwargs', [dict(groups=2), dict(dilation=2), dict(bias=True), dict(padding_mode='reflect'), dict(padding='same', stride=1), dict(kernel_size=1)])
+def test_other_convolutions_are_left_alone(kwargs):
+    learn, small = toy(net(**kwargs)), SmallMaps(most=1000)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2, cbs=small)
+    assert len(small.convs) == 1
+
+
+def test_a_fit_that_broke_off_leaves_a_model_that_predicts():
+    "After an interruption the detour is still there, and predicts as torch does, without a graph"
+    learn, small = toy(net()), SmallMaps(most=1000)
+    learn.add_cb(small)
+    small('before_fit')
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad(): y = learn.model(x)
+    small('after_fit')
+    with torch.no_grad(): torch.testing.assert_close(y, learn.model(x))
+    assert not y.requires_grad
+
+
+def test_nothing_is_detoured_in_a_compiled_network():
+    learn, small = toy(net()), SmallMaps(most=1000)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2, cbs=[Compiled(backend='eager'), small])
+    assert small.convs == [] and learn.model._compiled_call_impl is None
+
+
+@pytest.mark.parametrize('size', [(32, 32), (32, 20), (9, 40), (40, 32)])
+@pytest.mark.parametrize('split', [0, 1])
+def test_resize_once_is_resize(size, split):
+    im = PILImage.create(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+    made, state = [], []
+    for cls in (Resize, ResizeOnce):
+        random.seed(3)
+        made.append(np.array(cls(32, ResizeMethod.Pad, PadMode.Border)(im, split_idx=split)))
+        state.append(random.random())
+    assert (made[0] == made[1]).all() and state[0] == state[1]
+
+
+def block(n=10, **kwargs):
+    "`n` grey squares and their numbers' parity, in batches of 4"
+    set_seed(5, reproducible=True)
+    def picture(i): return TensorImage(torch.full((3, 8, 8), i, dtype=torch.uint8))
+    db = DataBlock(blocks=(TransformBlock(type_tfms=picture), CategoryBlock(vocab=[0, 1])), get_y=lambda i: i%2, splitter=IndexSplitter([1, 2, 3]), dl_type=ResidentDL)
+    dls = db.dataloaders(range(n), bs=4, num_workers=0, device='cpu', **kwargs)
+    for dl in dls.loaders: dl.devices = ('cpu',)
+    return dls
+
+
+def test_resident_photos_come_in_the_order_of_the_day():
+    train = block().train
+    days = [torch.cat([x[:,0,0,0] for x, _ in train]).tolist() for _ in range(4)]
+    assert train.kept is not None and len({tuple(d) for d in days}) == 4
+    for d in days: assert len(d) == 4 and set(d) <= {0, 4, 5, 6, 7, 8, 9} # seven photos, the last three dropped
+
+
+def test_resident_only_after_a_whole_pass():
+    valid = block().valid
+    for _ in range(3): valid.one_batch()
+    assert valid.passes == 0 and valid.kept is None
+    list(valid); assert valid.kept is None
+    list(valid); assert valid.kept is not None
+
+
+def test_too_many_photos_stay_where_they_are(monkeypatch):
+    train = block().train
+    monkeypatch.setattr(ResidentDL, '_fits', lambda self: False)
+    for _ in range(3): list(train)
+    assert train.kept is None
+
+
+def test_free_memory_is_asked_on_a_gpu(monkeypatch):
+    train = block().train
+    each = 3*8*8 + 8
+    monkeypatch.setattr(type(train), 'device', torch.device('cuda', 0))
+    for free, fits in ((4*7*each, True), (4*7*each-1, False)):
+        monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device, free=free: (free, 10**9))
+        assert train._fits() is fits
