@@ -56,7 +56,9 @@ class Presize(Transform):
 # %% ../nbs/15a_speed.ipynb #7ee414b2
 class ResizeOnce(Resize):
     "fastai's `Resize`, which lets a picture pass that has its size already"
-    def encodes(self, x:Image.Image|TensorBBox|TensorPoint):
+    def encodes(self, x:Image.Image|TensorBBox|TensorPoint, # A picture, or boxes or points on one
+    ):                                                      # The same, of the size asked for
+        "`x` made to size, or as it is where it has that size"
         return x if isinstance(x, Image.Image) and x.size == self.size else super().encodes(x)
 
 # %% ../nbs/15a_speed.ipynb #2fe00efc
@@ -134,7 +136,9 @@ class ResidentDL(TfmdDL):
             self.kept = to_device(self.create_batch([self.do_item(i) for i in range(self.n)]), self.device)
         return self.kept
 
-    def create_batches(self, samps):
+    def create_batches(self, samps, # Numbers of photos, in the order of this pass
+    ):                              # Yields a batch after the other
+        "Batches of the photos `samps`, from the device where they are there"
         if self._keep() is None: yield from super().create_batches(samps)
         else: yield from (tuple(x[torch.as_tensor(i, device=self.device)] for x in self.kept) for i in self.chunkify(samps))
         self.passes += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+if os.environ.get('PYTEST_XDIST_WORKER'): os.environ.setdefault('OMP_NUM_THREADS', '1') # the workers share the cores; torch reads it when it is loaded
 root = Path(__file__).resolve().parents[1]
 shared = root.parent/'shared'
 
