@@ -3,7 +3,8 @@
 The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layers. Plain fastai opens every photo in every epoch, computes in float32, and
 searches for 100 batches. Ours is what `cables run` does: search for at most 60 batches and begin stage-2 on photos of five sevenths of the side, as many epochs in
 all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
-serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too.
+serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too,
+`--small-maps` one without `SmallMaps`.
 """
 import itertools
 import os
@@ -81,8 +82,8 @@ def best_workers(path, items, size, bs, many):
     return min(secs, key=secs.get)
 
 
-def steps(path, items, size, bs, n, **kwargs):
-    "A function that trains `n` batches of all layers with our learner, warmed up; keyword arguments go to `torch.compile`"
+def steps(path, items, size, bs, n, small_maps=True, **kwargs):
+    "A function that trains `n` batches of all layers with our learner, warmed up; other keyword arguments go to `torch.compile`"
     from fastai.vision.all import Callback, CancelFitException, CancelValidException
     from cable_classifier.speed import Compiled
     class Stop(Callback):
@@ -91,8 +92,9 @@ def steps(path, items, size, bs, n, **kwargs):
         def before_validate(self): raise CancelValidException()
     learn = learner(loaders(path, items, size, bs, False), False)
     learn.unfreeze()
+    if not small_maps: learn.remove_cb(learn.small_maps)
     if kwargs: learn.add_cb(Compiled(**kwargs))
-    def ours(n=n):
+    def ours():
         with learn.no_bar(), learn.no_logging(): learn.fit(n//len(learn.dls.train)+1, 1e-5, cbs=Stop())
     for _ in range(2): ours()
     return ours
@@ -125,6 +127,7 @@ def main():
     p.add_argument('--size', type=int, default=224)
     p.add_argument('--workers', type=int, nargs='+', help='of which plain fastai gets the best; 0 on a CPU, 0, 2, 4, 8 and as many as there are cores on a GPU by default')
     p.add_argument('--compile', action='store_true', help='also time a step with torch.compile')
+    p.add_argument('--small-maps', action='store_true', help='also time a step without SmallMaps')
     p.add_argument('--share', type=int, default=3, help='train on one cable in so many')
     args = p.parse_args()
     gpu_or_leave(args)
@@ -153,6 +156,7 @@ def main():
     more = [against('training step / bare loop', ours, bare_steps(*data, n), .85 if not args.gpu else .9)]
     if args.gpu or args.workers: more.append(against(f'epoch of all layers / plain, {workers} workers', epoch(*data, False), epoch(*data, True, workers), 3))
     if args.compile: more.append(against('training step, compiled / not', steps(*data, n, dynamic=False), ours, None))
+    if args.small_maps: more.append(against('training step / without SmallMaps', ours, steps(*data, n, small_maps=False), None))
     show(more, args, recipe=rows, seconds=secs, errors=error)
 
 
