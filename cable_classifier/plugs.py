@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plug_mm', 'target_kinds', 'other_kinds', 'metals', 'plastics', 'overmolds', 'outline', 'loft', 'solid', 'tube', 'cut',
-           'shade', 'draw_cable', 'cable_exit', 'cable_parts']
+           'shade', 'add_kind', 'draw_cable', 'cable_exit', 'cable_parts']
 
 # %% ../nbs/10a_plugs.ipynb #e17e10dc
 import functools, zlib
@@ -394,12 +394,22 @@ def _sata(rng, mat):
     return ps+[_part(_prism([(L*.2,h/2-.1),(L*.5,h/2+.5),(L*.75,h/2-.1)],w*.2,1.8),mat)],L
 
 # %% ../nbs/10a_plugs.ipynb #7a70e0d8
+_makers = {} # kinds that others have added
 def _plug(kind, rng, mat):
     "Parts of the plug and its length: tip at z=length, overmold from z=0 backwards, wide side up"
     if kind in _shells: return _table_plug(kind,rng,mat)
     own = dict(usb_c=_usb_c,micro_usb=_micro_usb,lightning=_lightning,micro_b_superspeed=_micro_b_superspeed,barrel=_barrel,rca=_rca,magsafe=_magsafe,c7=_c7,sata=_sata)
-    if kind in own: return own[kind](rng,mat)
+    if (make := own.get(kind) or _makers.get(kind)): return make(rng,mat)
     return (_jack if kind.startswith('jack') else _rj)(kind,rng,mat)
+
+# %% ../nbs/10a_plugs.ipynb #692fb04e
+def add_kind(
+    kind:str, # Its name
+    mm,       # Width, height and length in mm of the part in front of the overmold
+    make,     # Called with a generator of random numbers and the shell's material; returns parts and the length in mm
+):
+    "Make a kind of plug known, so that it can be drawn like those of the table"
+    plug_mm[kind],_makers[kind] = tuple(mm),make
 
 # %% ../nbs/10a_plugs.ipynb #f9c87f64
 overmolds = 'slim','boxy','taper','step','waist','sleeve','angled','ribbed'

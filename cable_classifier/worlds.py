@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from .workspace import CableError
-from .plugs import plug_mm, target_kinds, plastics, metals, draw_cable, cable_exit, solid, tube
+from .plugs import plug_mm, target_kinds, other_kinds, plastics, metals, draw_cable, cable_exit, solid, tube
 from .plugs import _box, _cable_path, _metal, _of, _part, _plastic, _rng, _smooth, _u, _wire
 
 # %% ../nbs/10b_worlds.ipynb #0c3a92d0
@@ -140,7 +140,7 @@ def draw_scene(
     view:int=0, # Number of the photo of this cable
 )->dict:        # Plain values: cable, background, light, view, pose, camera, ...
     "All that is random about one photo; no renderer needed. Raises `CableError` for an unknown kind."
-    if kind not in plug_mm: raise CableError(f"unknown kind '{kind}'; choose from {', '.join(plug_mm)}")
+    if kind not in plug_mm: raise CableError(f"unknown kind '{kind}'; choose from {', '.join(target_kinds+other_kinds)}")
     c = draw_cable(kind,seed); r = _rng('scene',seed,kind,view); bg = _pick(r,backgrounds); plain = bg in ('white','black','colour')
     s = dict(cable=c,kind=kind,seed=int(seed),view_no=int(view),background=bg,float=r.random()<(.42 if plain else .07),light=_pick(r,lights),
         texture_seed=int(r.integers(2**31)),texture_mm=_u(r,45,110),colour=_of(r,list(plastics)[2:]),mute=_u(r,.15,1.),gloss=r.random()<.25,

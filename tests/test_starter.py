@@ -5,14 +5,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fastai.vision.all import CancelBatchException, Callback, Normalize, error_rate, set_seed, tensor, vision_learner
+from fastai.vision.all import CancelBatchException, Callback, F, Normalize, error_rate, set_seed, tensor, vision_learner
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18, resnet34
 
 from cable_classifier.data import get_dls, get_items, split_items
 from cable_classifier.plugs import target_kinds
-from cable_classifier.starter import (BFloat16, Rough, about_starter, body_features, has_bf16, linear_probe, load_body, load_turns, render_turns, save_body,
-                                      starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turns_digest)
+from cable_classifier.starter import (BFloat16, PlugMaps, Rough, about_starter, body_features, has_bf16, kind_error, linear_probe, load_body, load_turns,
+                                      part_error, render_turns, save_body, starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turn_loss,
+                                      turns_digest)
 from cable_classifier.workspace import CableError
 
 
@@ -24,12 +25,18 @@ def one_sentence(err, file):
 
 
 def turns_of(path, kinds=('hdmi', 'usb_a'), cables=2, n=3, size=32, seed=0):
-    "A folder of photos without a renderer: noise in a square"
+    "A folder of photos and maps without a renderer: noise in a square"
     rng = np.random.default_rng(seed)
     path.mkdir(parents=True, exist_ok=True)
     for k in kinds:
-        for c in range(cables): np.save(path/f'{k}_{c}.npy', rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8))
+        for c in range(cables): turn(path/f'{k}_{c}.npz', rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8), rng)
     return path
+
+
+def turn(file, x, rng=np.random.default_rng(0)):
+    "Photos `x` with maps of noise"
+    maps = np.concatenate([rng.integers(0, 4, (len(x), 1, 8, 8)), rng.integers(-126, 127, (len(x), 6, 8, 8))], 1).astype(np.int8)
+    np.savez(file, photos=x, maps=maps.repeat(x.shape[1]//32, 2).repeat(x.shape[1]//32, 3))
 
 
 # The shipped file
@@ -191,14 +198,17 @@ def test_no_class_of_the_course(tmp_path):
 @pytest.mark.parametrize('spoil, says', [
     (lambda f: f.write_bytes(b''), 'holds no photos'),
     (lambda f: f.write_bytes(f.read_bytes()[:200]), 'holds no photos'),
-    (lambda f: np.save(f, np.zeros((3, 32, 32, 4), np.uint8)), 'holds no photos'),
-    (lambda f: np.save(f, np.zeros((3, 32, 32, 3), np.float32)), 'holds no photos'),
-    (lambda f: np.save(f, np.array([{'a': 1}], dtype=object), allow_pickle=True), 'holds no photos'),
-    (lambda f: np.save(f, np.zeros((3, 48, 48, 3), np.uint8)), 'differ in size'),
-    (lambda f: f.rename(f.with_name('hdmi_x.npy')), 'holds no photos')])
+    (lambda f: turn(f, np.zeros((3, 32, 32, 4), np.uint8)), 'holds no photos'),
+    (lambda f: turn(f, np.zeros((3, 32, 32, 3), np.float32)), 'holds no photos'),
+    (lambda f: np.savez(f, photos=np.array([{'a': 1}], dtype=object), maps=np.zeros(3)), 'holds no photos'),
+    (lambda f: np.savez(f, photos=np.zeros((3, 32, 32, 3), np.uint8)), 'holds no photos'),
+    (lambda f: np.savez(f, photos=np.zeros((3, 32, 32, 3), np.uint8), maps=np.zeros((2, 7, 8, 8), np.int8)), 'holds no photos'),
+    (lambda f: np.savez(f, photos=np.zeros((3, 32, 32, 3), np.uint8), maps=np.zeros((3, 7, 8, 8), np.float32)), 'holds no photos'),
+    (lambda f: turn(f, np.zeros((3, 64, 64, 3), np.uint8)), 'differ in size'),
+    (lambda f: f.rename(f.with_name('hdmi_x.npz')), 'holds no photos')])
 def test_broken_photos(tmp_path, spoil, says):
     path = turns_of(tmp_path/'t')
-    spoil(path/'hdmi_1.npy')
+    spoil(path/'hdmi_1.npz')
     with pytest.raises(CableError, match=says): load_turns(path)
 
 
@@ -211,9 +221,9 @@ def test_no_photos(tmp_path):
 def test_valid_holds_whole_cables(tmp_path):
     "One number in ten, of every kind; cables with fewer photos than others are fine"
     path = turns_of(tmp_path/'t', cables=12)
-    np.save(path/'hdmi_5.npy', np.zeros((1, 32, 32, 3), np.uint8))
+    turn(path/'hdmi_5.npz', np.zeros((1, 32, 32, 3), np.uint8))
     cables = load_turns(path)
-    dls, of = turn_dls(cables, 32, bs=4), [cable for cable, x in cables.items() for _ in x]
+    dls, of = turn_dls(cables, 32, bs=4), [cable for cable, (x, _) in cables.items() for _ in x]
     train, valid = [{of[i] for i in part} for part in dls.train_ds.splits[:2]]
     assert not train & valid and train | valid == set(cables)
     assert {c for _, c in valid} == {1, 11} and {k for k, _ in valid} == {'hdmi', 'usb_a'}
@@ -222,17 +232,46 @@ def test_valid_holds_whole_cables(tmp_path):
 def test_valid_photos_keep_their_colours(tmp_path):
     "Colours are swapped to teach, never to judge"
     cables = load_turns(turns_of(tmp_path/'t', cables=2, n=40))
-    dls = turn_dls(cables, 32, bs=4)
+    dls, photos = turn_dls(cables, 32, bs=4), np.concatenate([x for x, _ in cables.values()])
     for part, swaps in (dls.train_ds, True), (dls.valid_ds, False):
-        same = [np.array_equal(np.asarray(x).transpose(1, 2, 0), np.concatenate(list(cables.values()))[i]) for i, (x, _) in zip(part.items, part)]
+        same = [np.array_equal(np.asarray(x).transpose(1, 2, 0), photos[i]) for i, (x, *_) in zip(part.items, part)]
         assert all(same) is not swaps
+
+
+def test_maps_turn_with_their_photo(tmp_path):
+    "Photos that are their own maps still are after turning, zooming and lighting"
+    rng = np.random.default_rng(1)
+    for c in range(2):
+        part = rng.integers(0, 4, (8, 1, 4, 4)).repeat(4, 2).repeat(4, 3)
+        maps = np.concatenate([part, np.zeros((8, 6, 16, 16))], 1).astype(np.int8)
+        np.savez(tmp_path/f'hdmi_{c}.npz', photos=(70*part[:, 0]).repeat(4, 1).repeat(4, 2)[..., None].repeat(3, 3).astype(np.uint8), maps=maps)
+    dls = turn_dls(load_turns(tmp_path), 64, bs=8)
+    for dl in dls:
+        x, _, m = dl.one_batch()
+        assert type(m) is PlugMaps and m.shape == (8, 7, 64, 64)
+        for a, b in zip(x.mean(1).numpy(), m[:, 0].numpy()): assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > .85
+
+
+def test_unknown_maps_do_not_count():
+    "Without maps the kinds alone are learnt; with maps a perfect reader loses nothing by them"
+    named, filled, kind = torch.zeros(2, 3), torch.randn(2, 10, 8, 8, requires_grad=True), tensor([0, 2])
+    maps = PlugMaps(torch.full((2, 7, 32, 32), -1))
+    loss = turn_loss((named, filled), kind, maps)
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(3), abs=1e-5) and not filled.grad.abs().sum()
+    assert part_error((named, filled), kind, maps) == 1
+    part = torch.randint(0, 4, (2, 32, 32))
+    maps = PlugMaps(torch.cat([part[:, None], torch.randint(-126, 127, (2, 6, 32, 32))], 1))
+    good = torch.cat([50*F.one_hot(part, 4).permute(0, 3, 1, 2), maps[:, 1:].as_subclass(torch.Tensor)/63], 1)[..., 2::4, 2::4]
+    assert turn_loss((named, good), kind, maps).item() == pytest.approx(np.log(3), abs=1e-4) and part_error((named, good), kind, maps) == 0
+    assert kind_error((named + F.one_hot(kind, 3), good), kind, maps) == 0
 
 
 def test_digest_follows_contents(tmp_path):
     path = turns_of(tmp_path/'t')
     a = turns_digest(path)
     assert a == turns_digest(turns_of(tmp_path/'same')) and a != turns_digest(turns_of(tmp_path/'other', seed=1))
-    (path/'hdmi_0.npy').rename(path/'rca_0.npy')
+    (path/'hdmi_0.npz').rename(path/'rca_0.npz')
     assert a != turns_digest(path)
 
 
@@ -258,7 +297,7 @@ def test_training_goes_on_from_a_file(tmp_path):
     from cable_classifier.starter import _new_body
     one, two = tmp_path/'one'/'w.safetensors', tmp_path/'two'/'w.safetensors'
     train_starter(turns_of(tmp_path/'t'), one, [(1, 32, 1e-3)], bs=4)
-    assert torch.equal(_new_body(5, one).layer3[0].conv1.weight, load_body(one).layer3[0].conv1.weight) and _new_body(5, one).fc.out_features == 5
+    assert torch.equal(_new_body(one).layer3[0].conv1.weight, load_body(one).layer3[0].conv1.weight)
     path = turns_of(tmp_path/'u', ('hdmi', 'rca', 'vga'), seed=3)
     train_starter(path, two, [(1, 32, 0.)], bs=4, start=one)
     assert torch.equal(load_body(two).conv1.weight, load_body(one).conv1.weight)
@@ -281,35 +320,35 @@ def test_bfloat16_asks_first(monkeypatch):
 class Spy(Callback):
     "Which precision the model ran in, and what reached the loss"
     order = 30
-    def before_fit(self): self.inside, self.hook = set(), self.learn.model.register_forward_hook(lambda m, i, o: self.inside.add(o.dtype))
-    def after_loss(self): assert self.pred.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+    def before_fit(self): self.inside, self.hook = set(), self.learn.model.register_forward_hook(lambda m, i, o: self.inside.add(o[0].dtype))
+    def after_loss(self): assert {p.dtype for p in self.pred} == {torch.float32} and not torch.is_autocast_enabled('cpu')
     def after_fit(self): self.hook.remove()
 
 
 @pytest.mark.parametrize('have', [True, False])
 def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
-    from cable_classifier.starter import _new_body, _starter_learner
+    from cable_classifier.starter import PlugReader, _new_body, _starter_learner
     monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
-    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     spy = Spy()
     with learn.no_bar(), learn.no_logging():
         learn.fit(1, 1e-3, cbs=spy)
         assert spy.inside == {torch.bfloat16 if have else torch.float32}
-        assert learn.get_preds()[0].dtype == torch.float32
+        assert {p.dtype for p in learn.get_preds()[0]} == {torch.float32}
     assert all(p.dtype == torch.float32 for p in learn.model.parameters())
 
 
 @pytest.mark.parametrize('have', [True, False])
 def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
     "float32 inside the model in `get_preds`; with `Rough` bfloat16 where there is some, float32 outside; without it again float32"
-    from cable_classifier.starter import _new_body, _starter_learner
+    from cable_classifier.starter import PlugReader, _new_body, _starter_learner
     monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
-    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     inside = []
-    learn.model.register_forward_hook(lambda m, i, o: inside.append(o.dtype))
+    learn.model.register_forward_hook(lambda m, i, o: inside.append(o[0].dtype))
     def seen(**kwargs):
         inside.clear()
-        with learn.no_bar(), learn.no_logging(): assert learn.get_preds(**kwargs)[0].dtype == torch.float32
+        with learn.no_bar(), learn.no_logging(): assert {p.dtype for p in learn.get_preds(**kwargs)[0]} == {torch.float32}
         return set(inside)
     assert seen() == {torch.float32}
     assert seen(cbs=Rough()) == {torch.bfloat16 if have else torch.float32}
@@ -320,11 +359,11 @@ def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
 
 def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
     "A batch that is cancelled inside the model switches autocast off all the same"
-    from cable_classifier.starter import _new_body, _starter_learner
+    from cable_classifier.starter import PlugReader, _new_body, _starter_learner
     monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: True)
-    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), _new_body(2), tmp_path)
+    learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     def stop(*args): raise CancelBatchException
-    learn.model.layer1.register_forward_hook(stop)
+    learn.model.body.layer1.register_forward_hook(stop)
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress', 'recorder')])
     learn.fit(1, 1e-3)
     assert not torch.is_autocast_enabled('cpu')
