@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['loss_table', 'plot_losses', 'class_table', 'mcnemar', 'grad_cam', 'get_logits', 'reliability', 'ece',
-           'fit_temperature', 'none_auroc', 'get_features', 'known_features', 'familiarity', 'Memory', 'fit_threshold',
-           'share_refused', 'get_test_result']
+           'fit_temperature', 'none_auroc', 'get_features', 'Known', 'known_classes', 'familiarity', 'Memory',
+           'fit_threshold', 'share_refused', 'get_test_result']
 
 # %% ../nbs/04_interpret.ipynb #4a87facd
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
+from typing import NamedTuple
+from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from .workspace import CableError
 from fastai.vision.all import *
@@ -172,35 +174,45 @@ def get_features(
     "What the body of `learn` sees in each photo: how strongly each filter answers, averaged over the picture"
     return _pass(learn, dl)[0]
 
-def known_features(
-    learn:Learner,  # A trained learner with a convolutional body
-    most:int=2000,  # Photos kept, evenly spaced
-)->torch.Tensor:    # Unit vectors (photos, filters)
-    "What the body of `learn` sees in its training photos, not augmented"
-    files = list(learn.dls.train_ds.items)
-    return _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)]), Rough())[0]
-
 # %% ../nbs/04_interpret.ipynb #08c0da23
+class Known(NamedTuple):
+    "Where the training photos of each class lie in what a body sees"
+    means:torch.Tensor     # Mean of the unit vectors of each class (classes, filters)
+    precision:torch.Tensor # Inverse of the covariance about their means (filters, filters)
+
+def known_classes(
+    learn:Learner,  # A trained learner with a convolutional body
+    most:int=2000,  # Photos looked at, evenly spaced
+)->Known:
+    "Where the training photos of each class lie, not augmented, and how they scatter there (covariance after Ledoit and Wolf 2004)"
+    files = list(learn.dls.train_ds.items)
+    feats,_,targs = _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)], with_labels=True), Rough())
+    means = {int(k): feats[targs == k].mean(0) for k in targs.unique()}
+    off = feats-torch.stack([means[int(k)] for k in targs])
+    return Known(torch.stack([*means.values()]), torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float())
+
+# %% ../nbs/04_interpret.ipynb #9c2e57d1
 def familiarity(
-    feats,   # Unit vectors (photos, filters) of the photos in question
-    known,   # Those of training photos, of `known_features`
-    k:int=5, # Nearest training photos that are asked
-)->torch.Tensor: # Scores (photos): 1 for what was seen in training, lower for what is unlike it
-    "Mean cosine similarity with the `k` nearest training photos, after Sun et al. (2022), who take the distance of the k-th"
-    return (feats @ known.T).topk(min(k, len(known)), 1).values.mean(1).clamp(0, 1)
+    feats,      # Unit vectors (photos, filters) of the photos in question
+    known:Known,# Of `known_classes`
+)->torch.Tensor: # Scores (photos): 1 in the middle of a class, towards 0 for what is unlike them all
+    "How near each photo is to the nearest class: exp(-d/2), d the squared Mahalanobis distance (Lee et al. 2018, section 2.1) divided by the number of filters"
+    off = feats[:,None]-known.means
+    return ((off@known.precision)*off).sum(2).amin(1).div(-2*feats.shape[1]).exp()
 
 class Memory(nn.Module):
     "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) to scores (photos)"
     def __init__(self,
-        known, # Unit vectors (photos, filters) of training photos, of `known_features`
+        known:Known, # Of `known_classes`
     ):
         super().__init__()
-        self.register_buffer('known', known)
+        self.register_buffer('means', known.means)
+        self.register_buffer('precision', known.precision)
     def forward(self,
         maps,           # Output of the body (photos, filters, height, width)
     )->torch.Tensor:    # Scores (photos)
         "The `familiarity` of each photo"
-        return familiarity(_direction(maps), self.known)
+        return familiarity(_direction(maps), Known(self.means, self.precision))
 
 # %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(
@@ -225,12 +237,12 @@ def get_test_result(
     path:str|Path,      # Folder the table's `fname` are relative to
     items:pd.DataFrame, # Table of `split_items`; rows of split 'test' are used
     other=(),           # Paths of photos of none of the classes, if there are any
-    known=None,         # `known_features(learn)`; computed if not given
+    known:Known=None,   # `known_classes(learn)`; computed if not given
 )->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`, and `other_auroc_confidence` of plain confidence
     "Error, calibration and, by familiarity, refusals on the test photos. Raises `CableError` if there are none."
     fnames = [Path(path)/f for f in items[items.split == 'test'].fname]
     if not fnames: raise CableError("the table has no test photos; split it with `split_items`")
-    known = known_features(learn) if known is None else known
+    known = known_classes(learn) if known is None else known
     feats,logits,targs = _pass(learn)
     temperature,threshold = fit_temperature(logits, targs),fit_threshold(familiarity(feats, known))
     feats,logits,targs = _pass(learn, learn.dls.test_dl(fnames, with_labels=True))

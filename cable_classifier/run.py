@@ -18,7 +18,7 @@ from .data import get_data, get_items, split_items, save_split, get_dls
 from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson, imagenet_file
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
-from .interpret import get_test_result, known_features, Memory
+from .interpret import get_test_result, known_classes, Memory
 from .deploy import export_model, file_digest
 from .card import write_card
 from .starter import starter_file
@@ -310,7 +310,7 @@ def _draw(self:_Run):
 def _finish(self:_Run):
     "The test set once, then the model folder, the report and the figures, which are returned; nothing in the other processes of a team"
     if not self.team.first: return
-    known = known_features(self.learn)
+    known = known_classes(self.learn)
     test = get_test_result(self.learn, self.path, self.items, self.other, known)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
     self._draw()

@@ -8,7 +8,7 @@ from fastai.vision.all import ClassificationInterpretation, plt, set_seed
 from cable_classifier.workspace import CableError
 from cable_classifier.data import get_dls, get_items
 from cable_classifier.train import get_learner
-from cable_classifier.interpret import (class_table, ece, familiarity, fit_temperature, fit_threshold, get_features, get_logits, get_test_result, grad_cam, known_features,
+from cable_classifier.interpret import (Known, class_table, ece, familiarity, fit_temperature, fit_threshold, get_features, get_logits, get_test_result, grad_cam, known_classes,
                                         loss_table, mcnemar, none_auroc, plot_losses, reliability, share_refused)
 
 
@@ -294,15 +294,25 @@ def test_scores_are_taken_as_they_are():
 
 
 def test_what_was_trained_on_is_familiar(small, capfd):
-    "Unit vectors in the order of the photos; each training photo finds itself; few known photos are enough; at most `most` are kept"
+    "Unit vectors in the order of the photos; the middle of a class is most familiar, what points elsewhere is not; at most `most` photos are looked at"
     path,items,learn = small
-    known,feats = known_features(learn),get_features(learn)
+    known,feats = known_classes(learn),get_features(learn)
     assert capfd.readouterr().out == ''
-    assert known.shape == (12, feats.shape[1]) and len(feats) == 6
+    n = feats.shape[1]
+    assert known.means.shape == (learn.dls.c, n) and known.precision.shape == (n, n) and len(feats) == 6
     assert torch.allclose(feats.norm(dim=1), torch.ones(6), atol=1e-3)
-    assert torch.allclose(familiarity(known, known, k=1), torch.ones(12), atol=1e-3)
-    assert familiarity(feats, known[:2]).shape == (6,) and familiarity(-feats, known).max() == 0
-    assert len(known_features(learn, most=5)) == 4
+    assert torch.allclose(familiarity(known.means, known), torch.ones(learn.dls.c), atol=1e-3)
+    own,away = familiarity(feats, known),familiarity(-feats, known)
+    assert own.shape == (6,) and (0 <= away).all() and (own <= 1).all() and away.max() < own.min()
+    few = known_classes(learn, most=5)
+    assert familiarity(feats, few).isfinite().all() and not torch.equal(few.means[0], known.means[0])
+
+
+def test_familiarity_is_a_mahalanobis_distance():
+    "Far in a direction in which the training photos scatter is nearer than as far in one in which they agree"
+    known = Known(torch.tensor([[1., 0.], [0., 1.]]), torch.linalg.inv(torch.tensor([[.04, 0.], [0., .01]])))
+    x = torch.tensor([[1., 0.], [1.2, 0.], [1., .2], [0., .9]])
+    assert torch.allclose(familiarity(x, known), torch.exp(-torch.tensor([0., 1., 4., 1.])/4), atol=1e-5)
 
 
 def test_the_test_result_with_other_photos(small):

@@ -24,14 +24,14 @@ def model(photos, tmp_path_factory):
     "A model folder with a memory, whose head is fitted to its photos so that its answers are far apart"
     from fastai.vision.all import set_seed
     from cable_classifier.data import get_dls, get_items, split_items
-    from cable_classifier.interpret import Memory, known_features
+    from cable_classifier.interpret import Memory, known_classes
     from cable_classifier.train import get_learner
     folder = tmp_path_factory.mktemp('model')
     root = photos[0].parents[1]
     set_seed(1, reproducible=True)
     learn = get_learner(get_dls(root, split_items(get_items(root, groups=r'^(.+)_\d+\.jpg$')), size=96, bs=16), path=folder)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(3, 3e-3)
-    return export_model(learn, folder/'model', memory=Memory(known_features(learn)), threshold=.5, temperature=1.2)
+    return export_model(learn, folder/'model', memory=Memory(known_classes(learn)), threshold=.5, temperature=1.2)
 
 
 @pytest.fixture(scope='module')
