@@ -183,7 +183,7 @@ class Known(NamedTuple):
 def known_classes(
     learn:Learner,  # A trained learner with a convolutional body
     most:int=2000,  # Photos looked at, evenly spaced
-)->Known:
+)->Known:           # Means and precision
     "Where the training photos of each class lie, not augmented, and how they scatter there (covariance after Ledoit and Wolf 2004)"
     files = list(learn.dls.train_ds.items)
     feats,_,targs = _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)], with_labels=True), Rough())

@@ -197,13 +197,18 @@ def load_turns(
     _other([k for k,_ in xs], f"'{path}'")
     return xs
 
-# %% ../nbs/12_starter.ipynb #1117deca
+# %% ../nbs/12_starter.ipynb #7be1d024
 class PlugMaps(TensorMask):
     "Maps of `turn_plug`; turned and zoomed with the photo they belong to, shown as its parts where they are known"
-    def show(self, ctx=None, **kwargs):
+    def show(self,
+        ctx=None, # Axes with the photo
+        **kwargs, # Not used
+    ):            # The axes
+        "Lay the parts over the photo"
         part = self[0].cpu().numpy()
         return show_image(np.ma.masked_less(part, 0), ctx=ctx, cmap='magma', alpha=.5, vmin=0, vmax=len(parts)-1)
 
+# %% ../nbs/12_starter.ipynb #1117deca
 def turn_dls(
     cables:dict,  # (kind, number of the cable) -> photos and maps, of `load_turns`
     size:int=128, # Side of the pictures, pixels
@@ -244,7 +249,10 @@ class PlugReader(nn.Module):
         self.body,self.pyramid = body,FeaturePyramidNetwork([64,128,256,512], 96, norm_layer=nn.BatchNorm2d)
         self.maps = nn.Conv2d(96, len(parts)+6, 1)
 
-    def forward(self, x):
+    def forward(self,
+        x,         # Pictures (photos, 3, height, width), normalised
+    )->tuple:      # Scores of the kinds (photos, kinds); of every fourth pixel scores of its parts and six numbers (photos, 10, height/4, width/4)
+        "Kind and maps of each picture"
         b,levels = self.body,{}
         x = b.maxpool(b.relu(b.bn1(b.conv1(x))))
         for i in range(1,5): levels[i] = x = getattr(b, f'layer{i}')(x)
@@ -255,7 +263,7 @@ def turn_loss(
     pred, # What `PlugReader` says: scores of the kinds, and of every fourth pixel scores of its parts and six numbers
     kind, # Numbers of the kinds
     maps, # `PlugMaps` at the size of the picture; a part of -1 is not known
-)->Tensor:
+)->Tensor: # One number
     "Cross-entropy of kinds and of parts, and how far off place and slope are where there is a plug"
     (named,filled),m = (p.as_subclass(Tensor) for p in pred),maps.as_subclass(Tensor)[...,2::4,2::4]
     part,want,off = m[:,0].long(),m[:,1:]/63,lambda i, j, on: ((filled[:,4+i:4+j]-want[:,i:j]).abs()*on[:,None]).sum()/((j-i)*on.sum()).clamp(min=1)
@@ -268,7 +276,7 @@ def kind_error(
     pred, # What `PlugReader` says
     kind, # Numbers of the kinds
     maps, # `PlugMaps`; not asked
-)->Tensor:
+)->Tensor: # A share of one
     "Share of the photos whose kind is named wrongly"
     return error_rate(pred[0], kind)
 
@@ -276,7 +284,7 @@ def part_error(
     pred, # What `PlugReader` says
     kind, # Numbers of the kinds; not asked
     maps, # `PlugMaps` at the size of the picture
-)->Tensor:
+)->Tensor: # A share of one
     "Share of the places whose part is told wrongly; one that is not known counts as wrong"
     return (pred[1][:,:4].argmax(1) != maps[:,0,2::4,2::4]).float().mean()
 
