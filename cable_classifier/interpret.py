@@ -187,9 +187,10 @@ def known_classes(
     "Where the training photos of each class lie, not augmented, and how they scatter there (covariance after Ledoit and Wolf 2004)"
     files = list(learn.dls.train_ds.items)
     feats,_,targs = _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)], with_labels=True), Rough())
-    means = {int(k): feats[targs == k].mean(0) for k in targs.unique()}
-    off = feats-torch.stack([means[int(k)] for k in targs])
-    return Known(torch.stack([*means.values()]), torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float())
+    classes,which = targs.unique(return_inverse=True)
+    means = torch.stack([feats[targs == k].mean(0) for k in classes])
+    off = feats-means[which]
+    return Known(means, torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float())
 
 # %% ../nbs/04_interpret.ipynb #9c2e57d1
 def familiarity(

@@ -266,9 +266,11 @@ def turn_loss(
 )->Tensor: # One number
     "Cross-entropy of kinds and of parts, and how far off place and slope are where there is a plug"
     (named,filled),m = (p.as_subclass(Tensor) for p in pred),maps.as_subclass(Tensor)[...,2::4,2::4]
-    part,want,off = m[:,0].long(),m[:,1:]/63,lambda i, j, on: ((filled[:,4+i:4+j]-want[:,i:j]).abs()*on[:,None]).sum()/((j-i)*on.sum()).clamp(min=1)
+    told,said = filled.split([len(parts), 6], 1)
+    part,want = m[:,0].long(),m[:,1:]/63
+    def off(i, j, on): return ((said[:,i:j]-want[:,i:j]).abs()*on[:,None]).sum()/((j-i)*on.sum()).clamp(min=1)
     loss = F.cross_entropy(named, kind.as_subclass(Tensor), label_smoothing=.1)
-    loss = loss + F.cross_entropy(filled[:,:4], part, ignore_index=-1, reduction='sum')/(part >= 0).sum().clamp(min=1)
+    loss = loss + F.cross_entropy(told, part, ignore_index=-1, reduction='sum')/(part >= 0).sum().clamp(min=1)
     return loss + 2*off(0, 3, part >= 2) + off(3, 6, part >= 1)
 
 # %% ../nbs/12_starter.ipynb #b64d1f02
@@ -286,7 +288,7 @@ def part_error(
     maps, # `PlugMaps` at the size of the picture
 )->Tensor: # A share of one
     "Share of the places whose part is told wrongly; one that is not known counts as wrong"
-    return (pred[1][:,:4].argmax(1) != maps[:,0,2::4,2::4]).float().mean()
+    return (pred[1][:,:len(parts)].argmax(1) != maps[:,0,2::4,2::4]).float().mean()
 
 # %% ../nbs/12_starter.ipynb #7a04b1b7
 def _starter_learner(dls, model, path):
