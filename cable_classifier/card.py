@@ -119,8 +119,8 @@ A classifier that names one of {names} on a photo, or says none of these. Archit
 
 {table}
 
-Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold} (1 in
-the middle of a class, 0 far from all) the answer is none of these. Both were fitted on the validation photos.
+Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold} (a half
+is usual among the training photos, 0 far from all) the answer is none of these. Both were fitted on the validation photos.
 
 ## Limits
 

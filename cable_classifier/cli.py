@@ -41,6 +41,7 @@ def main(
 @click.option('--data', metavar='DIR', help='Folder with one folder of photos per class.  [default: the embedded photos]')
 @click.option('--out', metavar='DIR', help='Folder for model/, metrics.json and report.html.  [default: runs/ in the workspace]')
 @click.option('--groups', metavar='CSV|REGEX', help='Which photos show one cable: a CSV file with a column `group`, or a regular expression on file names.')
+@click.option('--outliers', metavar='DIR', help='Photos that show none of the classes: stage-2 learns to be unsure of them.')
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')

@@ -143,12 +143,13 @@ def _hush():
 
 # %% ../nbs/13_deploy.ipynb #dd698bbb
 def _with_memory(net, memory):
-    "`net`, a body and a head, with a second answer, that of `memory` to what the body gives; its weights keep their names"
+    "`net`, a body and a head, with a second answer, that of `memory` to what body and head give; its weights keep their names"
     import torch
     class Two(torch.nn.Sequential):
         def forward(self, x):
             maps = self[0](x)
-            return self[1](maps),self.memory(maps)
+            logits = self[1](maps)
+            return logits,self.memory(maps, logits)
     net = Two(*net.children())
     net.memory = _plain_copy(memory)
     return net.eval()
@@ -257,7 +258,7 @@ def export_model(
     weights:str='',           # Where training started, such as 'starter' or 'imagenet'; of a path, the name only is kept
     temperature:float=1.,     # What logits are divided by before softmax
     threshold:float|None=None, # Familiarity, or confidence where there is no `memory`, under which the answer is none of these; None where none was fitted
-    memory=None,              # Layer that tells from the maps of the body how familiar each photo is, 0..1, such as `Memory`
+    memory=None,              # Layer that tells from the maps of the body and the logits how familiar each photo is, 0..1, such as `Memory`
     data_digest:str='',       # SHA-256 of the photos trained on, as 64 hexadecimal digits
     command:str='',           # The command that trained it
     versions:dict|None=None,  # Name -> version of what made the model; asked from the installed packages by default

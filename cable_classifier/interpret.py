@@ -170,50 +170,58 @@ def _pass(learn, dl=None, cbs=None):
 def get_features(
     learn:Learner, # A trained learner with a convolutional body
     dl=None,       # A DataLoader; the validation set by default
-)->torch.Tensor:   # Unit vectors (photos, filters)
-    "What the body of `learn` sees in each photo: how strongly each filter answers, averaged over the picture"
-    return _pass(learn, dl)[0]
+)->tuple:          # Unit vectors (photos, filters), and scores before softmax (photos, classes)
+    "What the body of `learn` sees in each photo, how strongly each filter answers, averaged over the picture, and what the head makes of it"
+    return _pass(learn, dl)[:2]
 
 # %% ../nbs/04_interpret.ipynb #08c0da23
 class Known(NamedTuple):
     "Where the training photos of each class lie in what a body sees"
     means:torch.Tensor     # Mean of the unit vectors of each class (classes, filters)
     precision:torch.Tensor # Inverse of the covariance about their means (filters, filters)
+    logit:torch.Tensor     # Mean of their highest logit
+    distance:torch.Tensor  # Mean of their distance to the nearest mean
+
+def _distance(feats, means, precision):
+    "Squared Mahalanobis distance of each of `feats` (photos, filters) to the nearest of `means`"
+    off = feats[:,None]-means
+    return ((off@precision)*off).sum(2).amin(1)
 
 def known_classes(
     learn:Learner,  # A trained learner with a convolutional body
     most:int=2000,  # Photos looked at, evenly spaced
-)->Known:           # Means and precision
-    "Where the training photos of each class lie, not augmented, and how they scatter there (covariance after Ledoit and Wolf 2004)"
+)->Known:           # What `familiarity` measures by
+    "Where the training photos of each class lie, not augmented, how they scatter there (covariance after Ledoit and Wolf 2004), and what logits and distances are usual among them"
     files = list(learn.dls.train_ds.items)
-    feats,_,targs = _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)], with_labels=True), Rough())
+    feats,logits,targs = _pass(learn, learn.dls.test_dl(files[::-(-len(files)//most)], with_labels=True), Rough())
     classes,which = targs.unique(return_inverse=True)
     means = torch.stack([feats[targs == k].mean(0) for k in classes])
     off = feats-means[which]
-    return Known(means, torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float())
+    precision = torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float()
+    return Known(means, precision, logits.amax(1).mean().clamp(min=.01), _distance(feats, means, precision).mean())
 
 # %% ../nbs/04_interpret.ipynb #9c2e57d1
 def familiarity(
     feats,      # Unit vectors (photos, filters) of the photos in question
+    logits,     # Their scores before softmax (photos, classes)
     known:Known,# Of `known_classes`
-)->torch.Tensor: # Scores (photos): 1 in the middle of a class, towards 0 for what is unlike them all
-    "How near each photo is to the nearest class: exp(-d/2), d the squared Mahalanobis distance (Lee et al. 2018, section 2.1) divided by the number of filters"
-    off = feats[:,None]-known.means
-    return ((off@known.precision)*off).sum(2).amin(1).div(-2*feats.shape[1]).exp()
+)->torch.Tensor: # Scores (photos): a half for what is like the training photos, towards 0 for what is unlike them all
+    "What softmax leaves to the classes when \"something else\" is one more, whose logit is the distance, both in units of what is usual: virtual-logit matching (Wang et al. 2022, section 4) on the Mahalanobis distance"
+    return torch.sigmoid(logits.logsumexp(1)/known.logit - _distance(feats, known.means, known.precision)/known.distance)
 
 class Memory(nn.Module):
-    "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) to scores (photos)"
+    "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) and the logits"
     def __init__(self,
         known:Known, # Of `known_classes`
     ):
         super().__init__()
-        self.register_buffer('means', known.means)
-        self.register_buffer('precision', known.precision)
+        for name,x in known._asdict().items(): self.register_buffer(name, torch.as_tensor(x))
     def forward(self,
         maps,           # Output of the body (photos, filters, height, width)
+        logits,         # Output of the head (photos, classes)
     )->torch.Tensor:    # Scores (photos)
         "The `familiarity` of each photo"
-        return familiarity(_direction(maps), Known(self.means, self.precision))
+        return familiarity(_direction(maps), logits, Known(self.means, self.precision, self.logit, self.distance))
 
 # %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(
@@ -245,13 +253,13 @@ def get_test_result(
     if not fnames: raise CableError("the table has no test photos; split it with `split_items`")
     known = known_classes(learn) if known is None else known
     feats,logits,targs = _pass(learn)
-    temperature,threshold = fit_temperature(logits, targs),fit_threshold(familiarity(feats, known))
+    temperature,threshold = fit_temperature(logits, targs),fit_threshold(familiarity(feats, logits, known))
     feats,logits,targs = _pass(learn, learn.dls.test_dl(fnames, with_labels=True))
-    score,probs,n_wrong = familiarity(feats, known),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
+    score,probs,n_wrong = familiarity(feats, logits, known),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
     res = dict(n=len(targs), n_wrong=n_wrong, error_rate=n_wrong/len(targs), error_rate_ci95=wilson(n_wrong, len(targs)), ece=ece(probs, targs),
                ece_as_trained=ece(logits.softmax(1), targs), temperature=temperature, threshold=threshold, refused=share_refused(score, threshold))
     if not len(other): return res
     feats,logits,_ = _pass(learn, learn.dls.test_dl(list(other)))
-    none = familiarity(feats, known)
+    none = familiarity(feats, logits, known)
     return res | dict(other_n=len(none), other_refused=share_refused(none, threshold), other_auroc=none_auroc(score, none),
                       other_auroc_confidence=none_auroc(probs, (logits/temperature).softmax(1)))

@@ -22,6 +22,7 @@ from .interpret import get_test_result, known_classes, Memory
 from .deploy import export_model, file_digest
 from .card import write_card
 from .starter import starter_file
+from .outliers import Outliers, get_outliers
 from .resume import Checkpoint, open_checkpoints, drop_checkpoints
 
 # %% ../nbs/16_run.ipynb #e8fc45f8
@@ -71,7 +72,7 @@ def run_command(
     **options, # Options of `cables run` by the names that `run_course` has for them; None is left out
 )->str:        # One line for a shell
     "The command that makes a run again, where folders and files of these names are at hand"
-    def word(k, v): return Path(v).name if k in ('data','weights') or k == 'groups' and Path(v).is_file() else str(v)
+    def word(k, v): return Path(v).name if k in ('data','weights','outliers') or k == 'groups' and Path(v).is_file() else str(v)
     line = shlex.join(['cables','run', *(w for k,v in options.items() if v is not None for w in (f"--{k.replace('_','-')}", word(k, v)))])
     return ''.join(c if c.isprintable() else '?' for c in line)[:2000]
 
@@ -157,6 +158,7 @@ def run_course(
     seed:int=42,             # Seed of split, head and batches
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
+    outliers:str|Path|None=None, # Folder of photos that show none of the classes, for `Outliers` in stage-2
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
     fresh:bool=False,        # Begin anew, even where an interrupted run of the same settings could go on
@@ -164,9 +166,8 @@ def run_course(
     team=None,               # `Team` of processes that train together, this one among them; this one alone by default
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
-    words = dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups)
-    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), words)
-    run._start(device, bs)
+    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers))
+    run._start(device, bs, outliers)
     with claim(run.out) if run.team.first else nullcontext():
         run._resume(epochs, finetune_epochs, fresh)
         run._train(epochs, finetune_epochs)
@@ -215,12 +216,13 @@ class _Run:
 
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
-def _start(self:_Run, device, bs):
+def _start(self:_Run, device, bs, outliers):
     "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
     self.items = get_run_items(self.path, self.groups, seed, self.tell)
     if (s := warn_if_few(self.items)): self.tell(s)
+    self.outliers = get_outliers(outliers, self.tell) if outliers else []
     _set_device(device)
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
@@ -237,7 +239,7 @@ def _same(self:_Run, epochs, finetune_epochs):
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
     return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device),
-                weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
+                weights_digest=file_digest(file), outliers=sorted(map(file_digest, self.outliers)), split=split, data_digest=self.digest, versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
@@ -291,7 +293,7 @@ def _train(self:_Run, epochs, finetune_epochs):
     lrs = self._rates()
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
     cycles = (finetune_epochs-last, lrs, small),(last, slice(lrs.start/2, lrs.stop/2), dls)
-    self._fit('stage-2', *[c for c in cycles if c[0]])
+    with self.learn.added_cbs([Outliers(self.outliers)] if self.outliers else []): self._fit('stage-2', *[c for c in cycles if c[0]])
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")

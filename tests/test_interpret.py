@@ -294,25 +294,36 @@ def test_scores_are_taken_as_they_are():
 
 
 def test_what_was_trained_on_is_familiar(small, capfd):
-    "Unit vectors in the order of the photos; the middle of a class is most familiar, what points elsewhere is not; at most `most` photos are looked at"
+    "Unit vectors in the order of the photos; the middle of a class is more familiar than what points elsewhere; at most `most` photos are looked at"
     path,items,learn = small
-    known,feats = known_classes(learn),get_features(learn)
+    known,(feats,logits) = known_classes(learn),get_features(learn)
     assert capfd.readouterr().out == ''
     n = feats.shape[1]
-    assert known.means.shape == (learn.dls.c, n) and known.precision.shape == (n, n) and len(feats) == 6
+    assert known.means.shape == (learn.dls.c, n) and known.precision.shape == (n, n) and feats.shape == (6, n) and logits.shape == (6, learn.dls.c)
     assert torch.allclose(feats.norm(dim=1), torch.ones(6), atol=1e-3)
-    assert torch.allclose(familiarity(known.means, known), torch.ones(learn.dls.c), atol=1e-3)
-    own,away = familiarity(feats, known),familiarity(-feats, known)
+    own,away = familiarity(feats, logits, known),familiarity(-feats, logits, known)
     assert own.shape == (6,) and (0 <= away).all() and (own <= 1).all() and away.max() < own.min()
+    assert (familiarity(known.means[:1].expand(6, n), logits, known) >= own).all()
     few = known_classes(learn, most=5)
-    assert familiarity(feats, few).isfinite().all() and not torch.equal(few.means[0], known.means[0])
+    assert familiarity(feats, logits, few).isfinite().all() and not torch.equal(few.means[0], known.means[0])
 
 
-def test_familiarity_is_a_mahalanobis_distance():
-    "Far in a direction in which the training photos scatter is nearer than as far in one in which they agree"
-    known = Known(torch.tensor([[1., 0.], [0., 1.]]), torch.linalg.inv(torch.tensor([[.04, 0.], [0., .01]])))
+def test_familiarity_is_softmax_with_a_distance_as_one_more_logit():
+    "Far in a direction in which the training photos scatter is nearer than as far in one in which they agree; a sure head makes up for some of it"
+    known = Known(torch.tensor([[1., 0.], [0., 1.]]), torch.linalg.inv(torch.tensor([[.04, 0.], [0., .01]])), torch.tensor(2.), torch.tensor(4.))
     x = torch.tensor([[1., 0.], [1.2, 0.], [1., .2], [0., .9]])
-    assert torch.allclose(familiarity(x, known), torch.exp(-torch.tensor([0., 1., 4., 1.])/4), atol=1e-5)
+    for logits in (torch.zeros(4, 2), torch.tensor([[3., 0.]]*4)):
+        want = torch.sigmoid(logits.logsumexp(1)/2 - torch.tensor([0., 1., 4., 1.])/4)
+        assert torch.allclose(familiarity(x, logits, known), want, atol=1e-5)
+
+
+def test_what_is_usual(small):
+    "Logits and distances are measured by those of the training photos"
+    path,items,learn = small
+    known,dl = known_classes(learn),learn.dls.test_dl(list(learn.dls.train_ds.items))
+    feats,logits = get_features(learn, dl)
+    distance = known.distance*(logits.logsumexp(1)/known.logit - familiarity(feats, logits, known).logit())
+    assert known.logit == pytest.approx(max(.01, float(logits.amax(1).mean())), rel=.02) and distance.mean() == pytest.approx(float(known.distance), rel=.02)
 
 
 def test_the_test_result_with_other_photos(small):
