@@ -198,7 +198,7 @@ def known_classes(
     means = torch.stack([feats[targs == k].mean(0) for k in classes])
     off = feats-means[which]
     precision = torch.tensor(LedoitWolf(assume_centered=True).fit(off.double().numpy()).precision_).float()
-    return Known(means, precision, logits.amax(1).mean().clamp(min=.01), _distance(feats, means, precision).mean())
+    return Known(means, precision, logits.amax(1).mean().clamp(min=1.), _distance(feats, means, precision).mean())
 
 # %% ../nbs/04_interpret.ipynb #9c2e57d1
 def familiarity(
@@ -207,7 +207,8 @@ def familiarity(
     known:Known,# Of `known_classes`
 )->torch.Tensor: # Scores (photos): a half for what is like the training photos, towards 0 for what is unlike them all
     "What softmax leaves to the classes when \"something else\" is one more, whose logit is the distance, both in units of what is usual: virtual-logit matching (Wang et al. 2022, section 4) on the Mahalanobis distance"
-    return torch.sigmoid(logits.logsumexp(1)/known.logit - _distance(feats, known.means, known.precision)/known.distance)
+    odds = logits.logsumexp(1)/known.logit - _distance(feats, known.means, known.precision)/known.distance
+    return (1 + odds/(1+odds.abs()))/2 # in the order of softmax, but far things stay apart from very far ones
 
 class Memory(nn.Module):
     "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) and the logits"
