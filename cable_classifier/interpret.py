@@ -206,9 +206,9 @@ def familiarity(
     logits,     # Their scores before softmax (photos, classes)
     known:Known,# Of `known_classes`
 )->torch.Tensor: # Scores (photos): a half for what is like the training photos, towards 0 for what is unlike them all
-    "What softmax leaves to the classes when \"something else\" is one more, whose logit is the distance, both in units of what is usual: virtual-logit matching (Wang et al. 2022, section 4) on the Mahalanobis distance"
+    "The log-odds x of the classes against \"something else\", whose logit is the distance, both in units of what is usual, as (1 + x/(1+|x|))/2: virtual-logit matching (Wang et al. 2022, section 4) on the Mahalanobis distance"
     odds = logits.logsumexp(1)/known.logit - _distance(feats, known.means, known.precision)/known.distance
-    return (1 + odds/(1+odds.abs()))/2 # in the order of softmax, but far things stay apart from very far ones
+    return (1 + odds/(1+odds.abs()))/2 # a sigmoid would make 0 of all that is far
 
 class Memory(nn.Module):
     "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) and the logits"
