@@ -1,8 +1,8 @@
 """How long the course's recipe takes: `python -m benchmarks.train`. Ours against plain fastai: same network, photos, epochs and seeds.
 
 The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layers. Plain fastai opens every photo in every epoch, computes in float32, and
-searches for 100 batches. Ours is what `cables run` does: search for at most 60 batches and begin stage-2 on photos of five sevenths of the side, as many epochs in
-all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
+searches for 100 batches. Ours is what `cables run` does: search for at most 60 batches, begin stage-2 on photos of five sevenths of the side, and let the first layers rest at
+full size, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
 serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too,
 `--small-maps` one without `SmallMaps`.
 """
@@ -55,6 +55,7 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
         find_lr(learn, num_it=min(60, steps))
         learn.fit_one_cycle(epochs[1]-late, course_lr)
         learn.dls = dls
+        learn.freeze_to(-2)
         if late: learn.fit_one_cycle(late, course_lr)
     with learn.no_bar(), learn.no_logging():
         took = clock(fit)

@@ -70,6 +70,9 @@ def _rows(m):
         yield 'other things told from the classes (AUROC)',t['other_auroc'],auroc_interval(t['other_auroc'], t['n'], t['other_n']),t['n']+t['other_n']
         plain = t['other_auroc_confidence']
         yield 'the same by plain confidence (AUROC)',plain,auroc_interval(plain, t['n'], t['other_n']),t['n']+t['other_n']
+    if 'unmet_n' in t:
+        yield 'things of kinds never shown, answered "none of these"',t['unmet_refused'],share_interval(t['unmet_refused'], t['unmet_n']),t['unmet_n']
+        yield 'things of kinds never shown, told from the classes (AUROC)',t['unmet_auroc'],auroc_interval(t['unmet_auroc'], t['n'], t['unmet_n']),t['n']+t['unmet_n']
 
 def _table(m):
     "The figures as a table"
@@ -83,7 +86,8 @@ def _data(m):
     n_out = sum(n.startswith('left out:') for n in m.get('notes', ()))
     sides = ('Photos of one cable are never on two sides.' if m.get('data') == 'embedded' else
              'If the run was not told by `--groups` which photos show one cable, one cable may be on two sides, and then the figures flatter.')
-    return (f"{m['n_train']} photos to train on, {m['n_valid']} to choose by, {m['n_test']} to test, once, at the end; from {where}. {sides}\n"
+    others = f"What is none of these it was taught with {m['n_outliers']} photos of other things. " if m.get('n_outliers') else ''
+    return (f"{m['n_train']} photos to train on, {m['n_valid']} to choose by, {m['n_test']} to test, once, at the end; from {where}. {others}{sides}\n"
             f"{f'Photos left out because they do not open: {n_out}. ' if n_out else ''}SHA-256 over all of them: `{_text(m['data_digest'])}`")
 
 # %% ../nbs/13c_card.ipynb #c35be977
@@ -119,8 +123,8 @@ A classifier that names one of {names} on a photo, or says none of these. Archit
 
 {table}
 
-Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold} (a half
-is usual among the training photos, 0 far from all) the answer is none of these. Both were fitted on the validation photos.
+Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold}, which
+lies between 0 and 1, the answer is none of these. Both were fitted on the validation photos.
 
 ## Limits
 

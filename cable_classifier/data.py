@@ -7,12 +7,12 @@ __all__ = ['embedded_zip', 'digest', 'get_data', 'label_func', 'get_items', 'spl
            'make_batch_tfms', 'get_dls']
 
 # %% ../nbs/00_data.ipynb #98c9d2ee
-import csv, re, zipfile
+import csv, re
 from hashlib import sha256
 from importlib.resources import files
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
-from .workspace import CableError, workspace, build_once, atomic_path
+from .workspace import CableError, workspace, unpacked, atomic_path
 from fastai.vision.all import *
 from .photos import open_photo, get_photos, check_photos
 from .check import check_folder, join_near
@@ -34,11 +34,7 @@ def digest(
 # %% ../nbs/00_data.ipynb #ddba4d8a
 def get_data()->Path: # Folder with `plugs/`, `other/` and `manifest.csv`
     "The embedded photos as files in the workspace, unpacked on the first call. Raises `CableError` if the package lacks its archive."
-    src = embedded_zip()
-    if not src.exists(): raise CableError(f"the package lacks its photos '{src}'; install cable_classifier again")
-    def unpack(path):
-        with zipfile.ZipFile(src) as z: z.extractall(path)
-    return build_once(workspace()/'data'/f'embedded-{digest(src)[:12]}', unpack)
+    return unpacked(embedded_zip(), 'embedded')
 
 # %% ../nbs/00_data.ipynb #1c674069
 def label_func(

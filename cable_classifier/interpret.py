@@ -170,9 +170,10 @@ def _pass(learn, dl=None, cbs=None):
 def get_features(
     learn:Learner, # A trained learner with a convolutional body
     dl=None,       # A DataLoader; the validation set by default
+    cbs=None,      # Callbacks for `get_preds`
 )->tuple:          # Unit vectors (photos, filters), and scores before softmax (photos, classes)
     "What the body of `learn` sees in each photo, how strongly each filter answers, averaged over the picture, and what the head makes of it"
-    return _pass(learn, dl)[:2]
+    return _pass(learn, dl, cbs)[:2]
 
 # %% ../nbs/04_interpret.ipynb #08c0da23
 class Known(NamedTuple):
@@ -181,6 +182,7 @@ class Known(NamedTuple):
     precision:torch.Tensor # Inverse of the covariance about their means (filters, filters)
     logit:torch.Tensor     # Mean of their highest logit
     distance:torch.Tensor  # Mean of their distance to the nearest mean
+    def __call__(self, feats, logits): return familiarity(feats, logits, self)
 
 def _distance(feats, means, precision):
     "Squared Mahalanobis distance of each of `feats` (photos, filters) to the nearest of `means`"
@@ -211,18 +213,19 @@ def familiarity(
     return (1 + odds/(1+odds.abs()))/2 # a sigmoid would make 0 of all that is far
 
 class Memory(nn.Module):
-    "`familiarity` as a layer, for a model that is handed on: from the maps of the body (photos, filters, height, width) and the logits"
+    "`familiarity`, or another score of the two, as a layer for a model that is handed on: from the maps of the body (photos, filters, height, width) and the logits"
     def __init__(self,
-        known:Known, # Of `known_classes`
+        known:Known, # Of `known_classes`, or another named tuple of tensors that is called with unit vectors and logits
     ):
         super().__init__()
+        self.kind = type(known)
         for name,x in known._asdict().items(): self.register_buffer(name, torch.as_tensor(x))
     def forward(self,
         maps,           # Output of the body (photos, filters, height, width)
         logits,         # Output of the head (photos, classes)
     )->torch.Tensor:    # Scores (photos)
-        "The `familiarity` of each photo"
-        return familiarity(_direction(maps), logits, Known(self.means, self.precision, self.logit, self.distance))
+        "The score of each photo"
+        return self.kind(*(getattr(self, n) for n in self.kind._fields))(_direction(maps), logits)
 
 # %% ../nbs/04_interpret.ipynb #49266865
 def fit_threshold(
@@ -247,20 +250,22 @@ def get_test_result(
     path:str|Path,      # Folder the table's `fname` are relative to
     items:pd.DataFrame, # Table of `split_items`; rows of split 'test' are used
     other=(),           # Paths of photos of none of the classes, if there are any
-    known:Known=None,   # `known_classes(learn)`; computed if not given
-)->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`, and `other_auroc_confidence` of plain confidence
+    known:Known=None,   # What scores unit vectors and logits; `known_classes(learn)` if not given
+    unmet=(),           # The same as `other`, of kinds that training never showed as outliers either
+)->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`, and `other_auroc_confidence` of plain confidence; with `unmet` the like
     "Error, calibration and, by familiarity, refusals on the test photos. Raises `CableError` if there are none."
     fnames = [Path(path)/f for f in items[items.split == 'test'].fname]
     if not fnames: raise CableError("the table has no test photos; split it with `split_items`")
     known = known_classes(learn) if known is None else known
     feats,logits,targs = _pass(learn)
-    temperature,threshold = fit_temperature(logits, targs),fit_threshold(familiarity(feats, logits, known))
+    temperature,threshold = fit_temperature(logits, targs),fit_threshold(known(feats, logits))
     feats,logits,targs = _pass(learn, learn.dls.test_dl(fnames, with_labels=True))
-    score,probs,n_wrong = familiarity(feats, logits, known),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
+    score,probs,n_wrong = known(feats, logits),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
     res = dict(n=len(targs), n_wrong=n_wrong, error_rate=n_wrong/len(targs), error_rate_ci95=wilson(n_wrong, len(targs)), ece=ece(probs, targs),
                ece_as_trained=ece(logits.softmax(1), targs), temperature=temperature, threshold=threshold, refused=share_refused(score, threshold))
-    if not len(other): return res
-    feats,logits,_ = _pass(learn, learn.dls.test_dl(list(other)))
-    none = familiarity(feats, logits, known)
-    return res | dict(other_n=len(none), other_refused=share_refused(none, threshold), other_auroc=none_auroc(score, none),
-                      other_auroc_confidence=none_auroc(probs, (logits/temperature).softmax(1)))
+    for name,files in ((k, v) for k,v in dict(other=other, unmet=unmet).items() if len(v)):
+        feats,logits,_ = _pass(learn, learn.dls.test_dl(list(files)))
+        none = known(feats, logits)
+        res |= {f'{name}_n': len(none), f'{name}_refused': share_refused(none, threshold), f'{name}_auroc': none_auroc(score, none),
+                f'{name}_auroc_confidence': none_auroc(probs, (logits/temperature).softmax(1))}
+    return res

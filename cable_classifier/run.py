@@ -18,11 +18,11 @@ from .data import get_data, get_items, split_items, save_split, get_dls
 from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson, imagenet_file
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
-from .interpret import get_test_result, known_classes, Memory
+from .interpret import get_test_result, get_features, known_classes, Memory
 from .deploy import export_model, file_digest
 from .card import write_card
-from .starter import starter_file
-from .outliers import Outliers, get_outliers
+from .starter import starter_file, Rough
+from .outliers import get_outliers, get_unmet, as_trained, teach
 from .resume import Checkpoint, open_checkpoints, drop_checkpoints
 
 # %% ../nbs/16_run.ipynb #e8fc45f8
@@ -154,11 +154,11 @@ def run_course(
     arch:str='resnet18',     # Name of a torchvision architecture
     weights:str='starter',   # 'starter', 'imagenet', or a safetensors file
     epochs:int=4,            # Epochs of stage-1, body frozen
-    finetune_epochs:int=13,  # Epochs of stage-2, all layers; the last three eighths at full size
+    finetune_epochs:int=20,  # Epochs of stage-2; the last three eighths at full size, first layers at rest
     seed:int=42,             # Seed of split, head and batches
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
-    outliers:str|Path|None=None, # Folder of photos that show none of the classes, for `Outliers` in stage-2
+    outliers:str|Path|None=None, # Photos of none of the classes, to tell these from: 'embedded', 'none', or a folder; by default 'embedded' with the embedded photos and 'none' with others
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
     fresh:bool=False,        # Begin anew, even where an interrupted run of the same settings could go on
@@ -222,7 +222,8 @@ def _start(self:_Run, device, bs, outliers):
     make_arch(arch, weights)
     self.items = get_run_items(self.path, self.groups, seed, self.tell)
     if (s := warn_if_few(self.items)): self.tell(s)
-    self.outliers = get_outliers(outliers, self.tell) if outliers else []
+    outliers = outliers or ('embedded' if self.other else 'none')
+    self.outliers = [] if outliers == 'none' else get_outliers(outliers, self.tell)
     _set_device(device)
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
@@ -239,7 +240,7 @@ def _same(self:_Run, epochs, finetune_epochs):
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
     return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device),
-                weights_digest=file_digest(file), outliers=sorted(map(file_digest, self.outliers)), split=split, data_digest=self.digest, versions=versions())
+                weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
@@ -254,9 +255,10 @@ def _resume(self:_Run, epochs, finetune_epochs, fresh):
 # %% ../nbs/16_run.ipynb #e7286458
 @patch
 def _fit(self:_Run, name, *cycles):
-    "Fit each of `cycles` (epochs, peak rate, DataLoaders), save, and say how it went"
+    "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), save, and say how it went"
     start,losses = time.time(),[]
-    for i,(epochs,lr,self.learn.dls) in enumerate(cycles):
+    for i,(epochs,lr,self.learn.dls,group) in enumerate(cycles):
+        self.learn.freeze_to(group)
         keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
         with self.team.shared(self.learn): self.learn.fit_one_cycle(epochs, lr, cbs=keep)
         losses += [float(l) for l in self.learn.recorder.losses]
@@ -285,15 +287,15 @@ def _rates(self:_Run):
 def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded"
     dls,last = self.learn.dls,max(1, round(finetune_epochs*3/8))
-    self._fit('stage-1', (epochs, 3e-3, dls))
+    self._fit('stage-1', (epochs, 3e-3, dls, -1))
     if not finetune_epochs: return
     self.learn.load('stage-1')
     self.learn.unfreeze()
     self.learn.dls = small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
     lrs = self._rates()
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
-    cycles = (finetune_epochs-last, lrs, small),(last, slice(lrs.start/2, lrs.stop/2), dls)
-    with self.learn.added_cbs([Outliers(self.outliers)] if self.outliers else []): self._fit('stage-2', *[c for c in cycles if c[0]])
+    cycles = (finetune_epochs-last, lrs, small, 0),(last, slice(lrs.start/2, lrs.stop/2), dls, -2 if finetune_epochs > last else 0)
+    self._fit('stage-2', *[c for c in cycles if c[0]])
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")
@@ -307,20 +309,29 @@ def _draw(self:_Run):
                   fig_html(_confusion_fig(interp), 'Which class was taken for which (valid)', 'confusion matrix of the validation photos'),
                   fig_html(_mistakes_fig(interp), 'The most surprising photos (valid)', 'the validation photos of highest loss, nine at most')]
 
+# %% ../nbs/16_run.ipynb #b1d167e0
+@patch
+def _known(self:_Run):
+    "What tells the classes from anything else: a plane taught with outliers or, where there are none, `known_classes`"
+    if not self.outliers: return known_classes(self.learn)
+    def seen(fs): return tuple(map(torch.cat, zip(*[get_features(self.learn, as_trained(self.learn, fs), Rough()) for _ in range(2)])))
+    ours = list(self.learn.dls.train_ds.items)
+    with no_random(self.settings['seed']): return teach(seen(ours[::-(-len(ours)//2000)]), seen(self.outliers[::-(-len(self.outliers)//2000)]))
+
 # %% ../nbs/16_run.ipynb #d303ef30
 @patch
 def _finish(self:_Run):
     "The test set once, then the model folder, the report and the figures, which are returned; nothing in the other processes of a team"
     if not self.team.first: return
-    known = known_classes(self.learn)
-    test = get_test_result(self.learn, self.path, self.items, self.other, known)
+    known = self._known()
+    test = get_test_result(self.learn, self.path, self.items, self.other, known, get_unmet() if self.other else ())
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
     self._draw()
     n = self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
                  threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=self.digest, command=self.command,
                  check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
-    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']),
+    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else self.path.absolute().name, data_digest=self.digest, command=self.command, notes=self.notes)
     with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8')

@@ -63,21 +63,21 @@ class ResizeOnce(Resize):
 
 # %% ../nbs/15a_speed.ipynb #2fe00efc
 class FrozenBody(Callback):
-    "While the body is frozen, train the head alone: nothing goes back through the body. Passes when the learner is unfrozen"
+    "Layers that are frozen are walked one way: their batch norms do not learn either, and nothing goes back through them. Passes when the learner is unfrozen"
     order = TrainEvalCallback.order+1
     def __init__(self,
         adapt:bool=True, # Let the batch norms go on averaging over the new photos?
     ): store_attr()
 
     def before_fit(self):
-        self.body,self.still = None,[]
-        if self.opt is None or self.opt.frozen_idx < max(1, len(self.opt.param_lists)-1): return
-        self.body = self.model[0]
-        self.still = [p for p in self.body.parameters() if p.requires_grad]
-        for p in self.still: p.requires_grad_(False); p.grad = None # a grad of zeros would still be stepped on
+        frozen = [p for ps in self.opt.param_lists[:self.opt.frozen_idx] for p in ps] if self.opt is not None else []
+        self.still = [p for p in frozen if p.requires_grad]
+        for p in frozen: p.requires_grad_(False); p.grad = None # on a grad that is left from before, weight decay would still step
 
     def before_train(self):
-        if self.body is not None and not self.adapt: self.body.eval()
+        held = set() if self.adapt else {id(p) for p in self.still}
+        for m in self.model.modules():
+            if held & {id(p) for p in m.parameters(recurse=False)}: m.eval()
 
     def after_fit(self):
         for p in self.still: p.requires_grad_(True)

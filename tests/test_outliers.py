@@ -1,15 +1,17 @@
-"Photos of what it is not, shown without touching what is recorded."
-import random
+"Photos of what it is not: those that ship, those of a folder, and the plane between them and ours."
+import csv
+import zipfile
 
 import pytest
 import torch
-from fastai.vision.all import Callback, CancelFitException, set_seed
+from fastai.vision.all import Normalize, set_seed
 
-from cable_classifier.data import get_data, get_dls, get_items, split_items
+from cable_classifier.data import embedded_zip, get_data, get_dls, get_items, split_items
+from cable_classifier.interpret import Memory, get_features
 from cable_classifier.invented import _is_a_target, _like_a_target, invent, invented_kinds, outlier_kinds
-from cable_classifier.outliers import Outliers, get_outliers
+from cable_classifier.outliers import Taught, as_trained, get_outliers, get_unmet, outliers_zip, teach, unmet_kinds
 from cable_classifier.photos import get_photos
-from cable_classifier.resume import Checkpoint
+from cable_classifier.plugs import other_kinds, target_kinds
 from cable_classifier.run import run_course
 from cable_classifier.train import get_learner
 from cable_classifier.workspace import CableError
@@ -26,16 +28,10 @@ def few():
 def others(): return get_photos(get_data()/'other')
 
 
-def a_learner(few, seed=1):
-    set_seed(seed, reproducible=True)
-    learn = get_learner(get_dls(*few, size=32, bs=8))
-    learn.unfreeze()
-    return learn
-
-
-def fit(learn, *cbs, epochs=2):
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, 1e-3, cbs=list(cbs))
-    return learn
+@pytest.fixture(scope='module')
+def learn(few):
+    set_seed(1, reproducible=True)
+    return get_learner(get_dls(*few, size=32, bs=8))
 
 
 def test_near_misses():
@@ -45,41 +41,55 @@ def test_near_misses():
     assert not any(_is_a_target(s) for s in drawn) and not set(outlier_kinds) & set(invented_kinds)
 
 
-@pytest.mark.parametrize('n, share, beside', [(120, .5, 4), (120, .01, 1), (3, .5, 3), (120, 2., 16)])
-def test_beside_each_batch(few, others, n, share, beside):
-    seen = []
-
-    class Look(Callback):
-        order = 90
-        def after_loss(self): seen.append((self.training, len(self.xb[0]), len(self.pred), len(self.yb[0]), float(self.loss), float(self.loss_grad)))
-    fit(a_learner(few), Outliers(others[:n], share=share), Look(), epochs=1)
-    train, valid = ([s for s in seen if s[0] is t] for t in (True, False))
-    assert all(x == 8+beside and p == y == 8 and g > l for _, x, p, y, l, g in train) and len(train) == 6
-    assert all(x == p == y and g == l for _, x, p, y, l, g in valid) and valid
+def test_shown_as_in_training(learn, others):
+    "All of them, in their order, another way each time, normalised once, without labels; the learner's own batches stay as they were"
+    dl = as_trained(learn, others[:11])
+    one, two = ([b[0] for b in dl] for _ in range(2))
+    assert [len(x) for x in one] == [8, 3] and all(len(b) == 1 for b in dl) and one[0].shape[1:] == (3, 32, 32)
+    assert not torch.equal(one[0], two[0]) and not dl.shuffle and list(dl.dataset.items) == others[:11]
+    assert sum(isinstance(t, Normalize) for t in dl.after_batch.fs) == 1
+    assert len(learn.dls.train.dataset) == 48 and len(learn.dls.one_batch()) == 2
 
 
-def test_learner_is_left_as_it_was(few, others):
-    "Validation and a later fit know nothing of it"
-    learn = a_learner(few)
-    cbs = {type(cb) for cb in learn.cbs}
-    fit(learn, Outliers(others), epochs=1)
-    assert {type(cb) for cb in learn.cbs} == cbs and len(learn.dls.train.dataset) == 48
-    assert len(learn.get_preds()[0]) == len(learn.dls.valid_ds)
+@pytest.mark.parametrize('n, m', [(40, 40), (200, 10), (3, 60)])
+def test_a_plane_parts_what_can_be_parted(n, m):
+    r = torch.Generator().manual_seed(0)
+    def at(k, x): return torch.nn.functional.normalize(torch.randn(k, 6, generator=r) + x), torch.randn(k, 3, generator=r) + x
+    taught = teach(at(n, 3), at(m, -3))
+    ours, others = taught(*at(50, 3)), taught(*at(50, -3))
+    assert isinstance(taught, Taught) and taught.weight.shape == (6+3+2,) and ours.dtype == torch.float32
+    assert ours.min() > others.max() and 0 <= others.min() and ours.max() <= 1
 
 
-def test_broken_off_and_gone_on(few, others, tmp_path):
-    "The outliers of an epoch depend on its number alone"
-    class Stop(Callback):
-        order = 95
-        def after_epoch(self):
-            if self.epoch == 0: raise CancelFitException
-    whole = fit(a_learner(few), Outliers(others), Checkpoint(tmp_path/'whole.safetensors'), epochs=3)
-    fit(a_learner(few), Outliers(others), Checkpoint(tmp_path/'half.safetensors'), Stop(), epochs=3)
-    random.seed(99)
-    torch.manual_seed(99)
-    again = fit(a_learner(few, seed=2), Outliers(others), Checkpoint(tmp_path/'half.safetensors'), epochs=3)
-    a, b = whole.model.state_dict(), again.model.state_dict()
-    assert all(torch.equal(a[k], b[k]) for k in a)
+def test_scale_and_shift_of_one_number_do_not_matter():
+    "Each number counts by how it scatters, not by its unit"
+    r = torch.Generator().manual_seed(0)
+    f, g, l = (torch.randn(60, k, generator=r) for k in (4, 4, 3))
+    x = torch.randn(9, 4, generator=r)
+    a, b = teach((f+1, l), (g, l)), teach(((f+1)*100-7, l), (g*100-7, l))
+    assert torch.allclose(a(x, l[:9]), b(x*100-7, l[:9]), atol=1e-3)
+
+
+def test_as_a_layer_it_says_the_same(learn, others):
+    feats, logits = get_features(learn)
+    taught = teach((feats, logits), get_features(learn, learn.dls.test_dl(others)))
+    maps = torch.randn(5, 512, 2, 2)
+    layer = Memory(taught)
+    assert torch.equal(layer(maps, logits[:5]), taught(torch.nn.functional.normalize(maps.flatten(2).mean(2)), logits[:5]))
+    assert set(layer.state_dict()) == {'weight', 'bias'}
+
+
+def test_those_that_ship():
+    "No class of the course, no cable of the test, and what is never shown is of kinds of its own"
+    met, unmet = get_outliers(), get_unmet()
+    kinds = [{f.parent.name for f in fs} for fs in (met, unmet)]
+    assert kinds[0] == {*other_kinds, *outlier_kinds} - set(unmet_kinds) and kinds[1] == set(unmet_kinds)
+    assert not set(target_kinds) & (kinds[0] | kinds[1])
+    manifest = [list(csv.DictReader(zipfile.ZipFile(z).read('manifest.csv').decode().splitlines())) for z in (outliers_zip(), embedded_zip())]
+    numbers = [{r['seed'] for r in rows} for rows in manifest]
+    assert not numbers[0] & numbers[1] and len(manifest[0]) == len(met) + len(unmet)
+    assert not {f.read_bytes() for f in met + unmet} & {f.read_bytes() for f in get_photos(get_data()/'other')}
+    assert outliers_zip().stat().st_size < 25e6
 
 
 def test_a_folder_of_them(tmp_path, others):
@@ -93,8 +103,8 @@ def test_a_folder_of_them(tmp_path, others):
     with pytest.raises(CableError, match='no folder'): get_outliers(tmp_path/'nowhere')
 
 
-def test_a_run_with_them(few, others, tmp_path, monkeypatch):
-    "They are shown in stage-2, are part of what makes a run the same, and of the command that made it"
+def test_a_run_with_them(few, others, tmp_path):
+    "They teach what is none of these and change nothing else; they are in the command that made the model, without a path"
     path, items = few
     photos, drawer = tmp_path/'photos', tmp_path/'drawer'
     for f in items.fname:
@@ -103,12 +113,23 @@ def test_a_run_with_them(few, others, tmp_path, monkeypatch):
     drawer.mkdir()
     for i, f in enumerate(others[::20]): (drawer/f'{i}.jpg').write_bytes(f.read_bytes())
     how = dict(epochs=1, finetune_epochs=1, size=64, groups=r'^(.+)_\d+\.jpg$', device='cpu', say=lambda s: None)
-    epochs, before = [], Outliers.before_train
-    monkeypatch.setattr(Outliers, 'before_train', lambda self: (epochs.append((self.opt.frozen_idx, len(self.files))), before(self)))
-    plain = run_course(photos, tmp_path/'plain', **how)
-    assert not epochs
-    shown = run_course(photos, tmp_path/'shown', outliers=drawer, **how)
-    assert epochs == [(0, 6)] and plain['stages'][0]['n_wrong'] == shown['stages'][0]['n_wrong']
-    assert '--outliers drawer' in shown['command'] and '--outliers' not in plain['command'] and str(tmp_path) not in shown['command']
+    plain, shown, ship = (run_course(photos, tmp_path/name, outliers=o, **how) for name, o in (('plain', None), ('shown', drawer), ('ship', 'embedded')))
+    assert [m['n_outliers'] for m in (plain, shown, ship)] == [0, 6, len(get_outliers())]
+    assert len({tuple(s['n_wrong'] for s in m['stages']) for m in (plain, shown, ship)}) == 1
+    assert len({m['test']['temperature'] for m in (plain, shown, ship)}) == 1 and len({m['test']['threshold'] for m in (plain, shown, ship)}) == 3
+    assert '--outliers drawer' in shown['command'] and '--outliers embedded' in ship['command'] and '--outliers' not in plain['command']
+    assert str(tmp_path) not in shown['command'] and '6 photos of other things' in (tmp_path/'shown'/'model_card.md').read_text()
     with pytest.raises(CableError, match='no folder'): run_course(photos, tmp_path/'none', outliers=tmp_path/'nowhere', **how)
     assert not (tmp_path/'none').exists()
+
+
+def test_none_at_all(few, tmp_path, monkeypatch):
+    "`none` leaves the embedded ones out, also with the embedded photos"
+    import cable_classifier.run as run
+    asked = []
+    monkeypatch.setattr(run, 'get_outliers', lambda *a: asked.append(a) or [])
+    def stop(*a, **kw): raise CableError('far enough')
+    monkeypatch.setattr(run, 'get_learner', stop)
+    for o in (None, 'none', 'embedded'):
+        with pytest.raises(CableError, match='far enough'): run_course(None, tmp_path/'out', outliers=o, say=lambda s: None)
+    assert [a[0] for a in asked] == ['embedded', 'embedded']

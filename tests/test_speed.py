@@ -4,9 +4,9 @@ import random
 import pytest
 import torch
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, IndexSplitter, Learner, PadMode, PILImage, Resize, ResizeMethod, SGD,
-                               TensorImage, TransformBlock, nn, np, set_seed)
+                               TensorImage, TransformBlock, nn, np, params, set_seed)
 
-from cable_classifier.speed import Compiled, ResidentDL, ResizeOnce, SmallMaps, _Conv
+from cable_classifier.speed import Compiled, FrozenBody, ResidentDL, ResizeOnce, SmallMaps, _Conv
 
 
 def toy(model, n=8, size=16, **kwargs):
@@ -75,6 +75,22 @@ def test_nothing_is_detoured_in_a_compiled_network():
     learn, small = toy(net()), SmallMaps(most=1000)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2, cbs=[Compiled(backend='eager'), small])
     assert small.convs == [] and learn.model._compiled_call_impl is None
+
+
+@pytest.mark.parametrize('group, learnt', [(0, {0, 1, 2}), (1, {1, 2}), (2, {2}), (-2, {1, 2})])
+@pytest.mark.parametrize('adapt', [True, False])
+def test_layers_that_are_frozen_stand_still(group, learnt, adapt):
+    "Their weights and norms are the same after a fit, their averages move if told to, and the next fit finds all as it was"
+    def part(i): return nn.Sequential(nn.Conv2d(i, 4, 3), nn.BatchNorm2d(4))
+    learn = toy(nn.Sequential(part(3), part(4), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))), splitter=lambda m: [params(x) for x in m], wd=.1)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, .1)
+    learn.freeze_to(group)
+    asked = [p.requires_grad for p in learn.model.parameters()]
+    before, averages = [[p.clone() for p in params(x)] for x in learn.model], [learn.model[i][1].running_mean.clone() for i in (0, 1)]
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, .1, cbs=FrozenBody(adapt=adapt))
+    assert {i for i, x in enumerate(learn.model) if any(not torch.equal(p, q) for p, q in zip(params(x), before[i]))} == learnt
+    assert [torch.equal(learn.model[i][1].running_mean, a) for i, a in enumerate(averages)] == [not (adapt or i in learnt) for i in (0, 1)]
+    assert [p.requires_grad for p in learn.model.parameters()] == asked
 
 
 @pytest.mark.parametrize('size', [(32, 32), (32, 20), (9, 40), (40, 32)])
