@@ -42,7 +42,7 @@ def main():
     p.add_argument('folder', type=Path, help='real photos, a folder per class')
     p.add_argument('--seeds', type=int, nargs='+', default=[42, 43, 44], help='one training each')
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
-    p.add_argument('--finetune-epochs', type=int, default=20, help='epochs of stage-2')
+    p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')

@@ -104,7 +104,7 @@ def steps(path, items, size, bs, n, small_maps=True, **kwargs):
 def bare_steps(path, items, size, bs, n):
     "A function that trains `n` batches of random numbers in a loop of torch alone, warmed up"
     import torch
-    from cable_classifier.starter import has_bf16
+    from cable_classifier.starter import bf16_pays
     learn = learner(loaders(path, items, size, bs, False), False)
     dev = learn.dls.device
     model = learn.model.to(dev, memory_format=torch.channels_last).train()
@@ -114,7 +114,7 @@ def bare_steps(path, items, size, bs, n):
     y = torch.randint(3, (bs,), device=dev)
     def bare():
         for _ in range(n):
-            with torch.autocast(dev.type, torch.bfloat16, enabled=has_bf16(dev)): out = model(x)
+            with torch.autocast(dev.type, torch.bfloat16, enabled=bf16_pays(dev)): out = model(x)
             torch.nn.functional.cross_entropy(out.float(), y).backward()
             opt.step(); opt.zero_grad()
         if dev.type == 'cuda': torch.cuda.synchronize()

@@ -42,10 +42,11 @@ def main(
 @click.option('--out', metavar='DIR', help='Folder for model/, metrics.json and report.html.  [default: runs/ in the workspace]')
 @click.option('--groups', metavar='CSV|REGEX', help='Which photos show one cable: a CSV file with a column `group`, or a regular expression on file names.')
 @click.option('--outliers', metavar='embedded|none|DIR', help='Photos that show none of the classes, to learn "none of these" from.  [default: embedded; with --data none]')
+@click.option('--more/--no-more', default=True, help='With the embedded photos: take along those of more cables than the chapters have.  [default: more]')
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')
-@click.option('--finetune-epochs', default=20, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last three eighths the first layers rest.')
+@click.option('--finetune-epochs', default=16, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last three eighths the first layers rest.')
 @click.option('--seed', default=42, show_default=True, help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
@@ -82,7 +83,8 @@ def _launch(n, ctx):
     "Start `n` processes with the words of `ctx`, and wait"
     try: from cable_classifier.scale import launch
     except ModuleNotFoundError: raise CableError("training in several processes needs Accelerate; pip install 'cable_classifier[scale]'") from None
-    words = [w for p in ctx.command.params if (v := ctx.params.get(p.name)) not in (None, False, p.default) and p.name != 'distributed' for w in ([p.opts[0]] if v is True else [p.opts[0], str(v)])]
+    words = [w for p in ctx.command.params if (v := ctx.params.get(p.name)) not in (None, p.default) and p.name != 'distributed'
+             for w in (p.opts[:1] if v is True else p.secondary_opts[:1] if v is False else [p.opts[0], str(v)])]
     launch(n, [ctx.command.name, *words])
 
 # %% ../nbs/17_cli.ipynb #f2906ac7

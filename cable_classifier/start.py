@@ -9,7 +9,7 @@ __all__ = ['chapters', 'stage_steps', 'step_seconds', 'here']
 from .workspace import CableError
 from fastai.vision.all import *
 from torchvision.models import resnet18
-from .starter import has_bf16
+from .starter import bf16_pays
 
 # %% ../nbs/18b_start.ipynb #6f8a30ad
 def step_seconds(
@@ -22,7 +22,7 @@ def step_seconds(
         xb = torch.randn(8, 3, 224, 224, device=dev).contiguous(memory_format=torch.channels_last)
         for _ in range(n+1):
             start = time.perf_counter()
-            with torch.autocast(dev.type, torch.bfloat16, enabled=has_bf16(dev)): out = model(xb)
+            with torch.autocast(dev.type, torch.bfloat16, enabled=bf16_pays(dev)): out = model(xb)
             out.float().mean().backward()
             float(out.detach().sum()) # waits for a GPU
             times.append(time.perf_counter()-start)

@@ -100,7 +100,7 @@ def get_learner(
     metrics=error_rate,         # Metrics shown after each epoch
     **kwargs,                   # Anything else `vision_learner` takes
 )->Learner:                     # Learner with a frozen body and a new head
-    "fastai's `vision_learner` on `weights`, in bfloat16 where the processor has it, a frozen body walked one way. Raises `CableError` if the weights cannot be had."
+    "fastai's `vision_learner` on `weights`, in bfloat16 where that pays, a frozen body walked one way. Raises `CableError` if the weights cannot be had."
     for dl in dls.loaders: dl.after_batch = _with_norm(dl.after_batch, weight_stats(weights))
     learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), **kwargs)
     return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps()])

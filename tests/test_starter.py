@@ -11,7 +11,7 @@ from torchvision.models import resnet18, resnet34
 
 from cable_classifier.data import get_dls, get_items, split_items
 from cable_classifier.plugs import target_kinds
-from cable_classifier.starter import (BFloat16, PlugMaps, Rough, about_starter, body_features, has_bf16, kind_error, linear_probe, load_body, load_turns,
+from cable_classifier.starter import (BFloat16, PlugMaps, Rough, about_starter, bf16_pays, body_features, has_bf16, kind_error, linear_probe, load_body, load_turns,
                                       part_error, render_turns, save_body, starter_file, starter_resnet18, starter_stats, train_starter, turn_dls, turn_loss,
                                       turns_digest)
 from cable_classifier.workspace import CableError
@@ -317,6 +317,32 @@ def test_bfloat16_asks_first(monkeypatch):
     assert has_bf16(torch.device('cpu')) is False and has_bf16(torch.device('mps')) is False
 
 
+@pytest.mark.parametrize('rough, want', [(.5, True), (.8, True), (.95, False), (2., False)])
+def test_bfloat16_is_timed(monkeypatch, rough, want):
+    "Seconds of each way come in turns, and a turn in which the machine was busy decides nothing"
+    starter = sys.modules['cable_classifier.starter']
+    took = [s*busy for busy in (9., 1., 1., 4., 1., 1., 1., 1.) for s in (1., rough)]
+    clock = iter(np.cumsum([x for s in took for x in (0., s)]).tolist())
+    bf16_pays.cache_clear()
+    monkeypatch.setattr(starter, 'has_bf16', lambda device=None: True)
+    monkeypatch.setattr(starter.time, 'perf_counter', lambda: next(clock))
+    before = torch.random.get_rng_state()
+    with torch.no_grad(): assert bf16_pays() is want
+    assert torch.equal(before, torch.random.get_rng_state()) and next(clock, None) is None
+    assert bf16_pays() is want # asked once
+    bf16_pays.cache_clear()
+
+
+def test_bfloat16_is_not_timed_in_vain(monkeypatch):
+    starter = sys.modules['cable_classifier.starter']
+    monkeypatch.setattr(starter.time, 'perf_counter', lambda: 1/0)
+    for device, have in ((None, False), (torch.device('cuda', 0), True), (torch.device('cuda', 0), False)):
+        bf16_pays.cache_clear()
+        monkeypatch.setattr(starter, 'has_bf16', lambda device=None: have)
+        assert bf16_pays(device) is have
+    bf16_pays.cache_clear()
+
+
 class Spy(Callback):
     "Which precision the model ran in, and what reached the loss"
     order = 30
@@ -328,7 +354,7 @@ class Spy(Callback):
 @pytest.mark.parametrize('have', [True, False])
 def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
     from cable_classifier.starter import PlugReader, _new_body, _starter_learner
-    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'bf16_pays', lambda device=None: have)
     learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     spy = Spy()
     with learn.no_bar(), learn.no_logging():
@@ -342,7 +368,7 @@ def test_bfloat16_where_there_is_some(tmp_path, monkeypatch, have):
 def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
     "float32 inside the model in `get_preds`; with `Rough` bfloat16 where there is some, float32 outside; without it again float32"
     from cable_classifier.starter import PlugReader, _new_body, _starter_learner
-    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: have)
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'bf16_pays', lambda device=None: have)
     learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     inside = []
     learn.model.register_forward_hook(lambda m, i, o: inside.append(o[0].dtype))
@@ -360,7 +386,7 @@ def test_predictions_are_exact_unless_told(tmp_path, monkeypatch, have):
 def test_bfloat16_leaves_nothing_on(tmp_path, monkeypatch):
     "A batch that is cancelled inside the model switches autocast off all the same"
     from cable_classifier.starter import PlugReader, _new_body, _starter_learner
-    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'has_bf16', lambda device=None: True)
+    monkeypatch.setattr(sys.modules['cable_classifier.starter'], 'bf16_pays', lambda device=None: True)
     learn = _starter_learner(turn_dls(load_turns(turns_of(tmp_path/'t')), 32, bs=4), PlugReader(_new_body(), 2), tmp_path)
     def stop(*args): raise CancelBatchException
     learn.model.body.layer1.register_forward_hook(stop)

@@ -1,0 +1,70 @@
+"More cables than the chapters have: whose they are, where they go, and how they are left out."
+import csv
+import zipfile
+
+import pytest
+from click.testing import CliRunner
+
+import cable_classifier.run as run
+from cable_classifier.cli import main
+from cable_classifier.data import embedded_zip, get_data, label_func
+from cable_classifier.outliers import outliers_zip
+from cable_classifier.render import plan_set
+from cable_classifier.run import get_run_items, more_zip, run_command, run_course, with_more
+from cable_classifier.workspace import CableError
+
+
+def rows(file):
+    with zipfile.ZipFile(file) as z: return list(csv.DictReader(z.read('manifest.csv').decode().splitlines()))
+
+
+def test_those_that_ship():
+    "Drawn as the plan says, none for the test, each of a cable of its own that is nowhere else; all photos together stay small"
+    more, known = rows(more_zip()), [rows(embedded_zip()), rows(outliers_zip())]
+    assert more == [{k: str(v) for k, v in dict(r, split='train').items()} for r in plan_set(196, 43, views=1)]
+    assert len({(r['label'], r['seed']) for r in more}) == len(more) == 588
+    assert not {r['seed'] for r in more} & {r['seed'] for part in known for r in part}
+    assert max(int(r['seed']) for r in more) < 50_000_000 # from there on the starter weights were taught
+    assert sum(f.stat().st_size for f in (more_zip(), embedded_zip(), outliers_zip())) < 25e6
+
+
+@pytest.mark.parametrize('seed', [42, 7])
+def test_more_rows(seed):
+    path = get_data()/'plugs'
+    items = get_run_items(path, groups=path.parent/'manifest.csv', seed=seed)
+    more = with_more(path, items, seed)
+    assert len(more) == len(items) + 588 and list(more.columns) == list(items.columns) and list(items.split) != [''] * len(items)
+    assert all((path/f).is_file() and label_func(f) == k for f, k in zip(more.fname, more.label))
+    assert not any(f.startswith('/') or '\\' in f for f in more.fname) # a split that is saved names no folder of this machine
+    groups = {s: set(more.group[more.split == s]) for s in ('train', 'valid', 'test')}
+    assert not any(groups[a] & groups[b] for a, b in (('train', 'valid'), ('train', 'test'), ('valid', 'test')))
+    assert set(more.fname[more.split == 'test']) == set(items.fname[items.split == 'test'])
+    new = more[more.group.str.startswith('more_')]
+    assert len(new) == 588 and .1 < (new.split == 'valid').mean() < .3 and set(new.split) == {'train', 'valid'}
+
+
+def test_when(tmp_path, monkeypatch, embedded):
+    "With the embedded photos unless told; never with a folder of one's own"
+    asked = []
+    monkeypatch.setattr(run, 'with_more', lambda path, items, seed: asked.append(seed) or items)
+    def stop(*a, **kw): raise CableError('far enough')
+    monkeypatch.setattr(run, 'get_learner', stop)
+    for data, more in ((None, True), (None, False), (embedded/'plugs', True)):
+        with pytest.raises(CableError, match='far enough'): run_course(data, tmp_path/'out', seed=3, more=more, say=lambda s: None)
+    assert asked == [3] and not (tmp_path/'out').exists()
+
+
+def test_the_command_says_it():
+    assert run_command(data=None, seed=3, more=False) == 'cables run --seed 3 --no-more'
+    assert run_command(seed=3, more=None) == 'cables run --seed 3'
+
+
+def test_several_processes_are_told(monkeypatch):
+    "What differs from the defaults reaches every process, flags that are switched off too"
+    scale = pytest.importorskip('cable_classifier.scale', reason='needs the [scale] extra')
+    said = []
+    monkeypatch.setattr(scale, 'launch', lambda n, words: said.append((n, words)))
+    for words, want in ((['--no-more', '--fresh', '--seed', '7'], ['--no-more', '--seed', '7', '--fresh']), (['--more'], [])):
+        r = CliRunner().invoke(main, ['run', '--distributed', '2', *words])
+        assert r.exit_code == 0, r.output
+        assert said.pop() == (2, ['run', *want])
