@@ -189,8 +189,7 @@ def run_course(
     run._start(device, bs, outliers, more)
     with claim(run.out) if run.team.first else nullcontext():
         run._resume(epochs, finetune_epochs, fresh)
-        run._train(epochs, finetune_epochs)
-        return run._finish()
+        return run._train(epochs, finetune_epochs)._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
 def _places(data, groups, out):
@@ -305,10 +304,10 @@ def _rates(self:_Run):
 # %% ../nbs/16_run.ipynb #da6d507b
 @patch
 def _train(self:_Run, epochs, finetune_epochs):
-    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded"
+    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded; returns itself"
     dls,last = self.learn.dls,max(1, round(finetune_epochs*3/8))
     self._fit('stage-1', (epochs, 3e-3, dls, -1))
-    if not finetune_epochs: return
+    if not finetune_epochs: return self
     self.learn.load('stage-1')
     self.learn.unfreeze()
     self.learn.dls = small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
@@ -319,6 +318,7 @@ def _train(self:_Run, epochs, finetune_epochs):
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")
+    return self
 
 # %% ../nbs/16_run.ipynb #8547c706
 @patch
