@@ -43,6 +43,7 @@ def main():
     p.add_argument('--seeds', type=int, nargs='+', default=[42, 43, 44], help='one training each')
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
     p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
+    p.add_argument('--no-more', dest='more', action='store_false', help='without the photos of more cables than the chapters have')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
@@ -53,7 +54,7 @@ def main():
         for seed in args.seeds:
             out = (args.keep or Path(tmp))/str(seed)
             with contextlib.redirect_stdout(io.StringIO()): # its progress bars
-                metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed)
+                metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed, more=args.more)
             model = load_model(out/'model')
             result = dict(seed=seed, rendered_test_error=metrics['test']['error_rate'], **score(read(model, args.folder), metrics['vocab']))
             results.append(result)

@@ -22,7 +22,7 @@ from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
 from .deploy import export_model, file_digest
 from .card import write_card
-from .starter import starter_file, Rough
+from .starter import bf16_pays, starter_file, Rough
 from .outliers import get_outliers, get_unmet, as_trained, teach
 from .resume import Checkpoint, open_checkpoints, drop_checkpoints
 
@@ -258,7 +258,7 @@ def _same(self:_Run, epochs, finetune_epochs):
     arch,weights,_,_ = self.settings.values()
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
-    return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device),
+    return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device), bfloat16=bf16_pays(self.learn.dls.device),
                 weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
