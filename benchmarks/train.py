@@ -4,7 +4,7 @@ The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layer
 searches for 100 batches. Ours is what `cables run` does: search for at most 60 batches, begin stage-2 on photos of five sevenths of the side, and let the first layers rest at
 full size, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
 serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too,
-`--small-maps` one without `SmallMaps`.
+`--small-maps` one without `SmallMaps`. All of them run in one process, which keeps its memory from the first of our learners on (`hold_memory`), so plain fastai has the use of that too.
 """
 import itertools
 import os
@@ -83,8 +83,8 @@ def best_workers(path, items, size, bs, many):
     return min(secs, key=secs.get)
 
 
-def steps(path, items, size, bs, n, small_maps=True, **kwargs):
-    "A function that trains `n` batches of all layers with our learner, warmed up; other keyword arguments go to `torch.compile`"
+def steps(path, items, size, bs, n, small_maps=True, frozen=False, **kwargs):
+    "A function that trains `n` batches with our learner, of all layers or with a frozen body, warmed up; other keyword arguments go to `torch.compile`"
     from fastai.vision.all import Callback, CancelFitException, CancelValidException
     from cable_classifier.speed import Compiled
     class Stop(Callback):
@@ -92,7 +92,7 @@ def steps(path, items, size, bs, n, small_maps=True, **kwargs):
             if self.train_iter >= n: raise CancelFitException()
         def before_validate(self): raise CancelValidException()
     learn = learner(loaders(path, items, size, bs, False), False)
-    learn.unfreeze()
+    if not frozen: learn.unfreeze()
     if not small_maps: learn.remove_cb(learn.small_maps)
     if kwargs: learn.add_cb(Compiled(**kwargs))
     def ours():

@@ -16,7 +16,7 @@ from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough
-from .speed import FrozenBody, SmallMaps
+from .speed import FrozenBody, SmallMaps, hold_memory
 from .data import get_data, get_items, split_items, get_dls, embedded_zip, digest
 
 # %% ../nbs/01_train.ipynb #f4cacea8
@@ -101,6 +101,7 @@ def get_learner(
     **kwargs,                   # Anything else `vision_learner` takes
 )->Learner:                     # Learner with a frozen body and a new head
     "fastai's `vision_learner` on `weights`, in bfloat16 where that pays, a frozen body walked one way. Raises `CableError` if the weights cannot be had."
+    if dls.device.type == 'cpu': hold_memory()
     for dl in dls.loaders: dl.after_batch = _with_norm(dl.after_batch, weight_stats(weights))
     learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), **kwargs)
     return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps()])

@@ -1,12 +1,14 @@
 "Other ways to the same sums: gradients, batches and pictures are what fastai and torch make of them."
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, IndexSplitter, Learner, PadMode, PILImage, Resize, ResizeMethod, SGD,
                                TensorImage, TransformBlock, nn, np, params, set_seed)
 
-from cable_classifier.speed import Compiled, FrozenBody, ResidentDL, ResizeOnce, SmallMaps, _Conv
+from cable_classifier.speed import Compiled, FrozenBody, ResidentDL, ResizeOnce, SmallMaps, _Conv, hold_memory
 
 
 def toy(model, n=8, size=16, **kwargs):
@@ -144,3 +146,28 @@ def test_free_memory_is_asked_on_a_gpu(monkeypatch):
     for free, fits in ((4*7*each, True), (4*7*each-1, False)):
         monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device, free=free: (free, 10**9))
         assert train._fits() is fits
+
+
+FAULTS = """
+import resource, sys, torch
+from cable_classifier.speed import hold_memory
+for on in (False, True):
+    if not hold_memory(on): sys.exit()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.empty(2**25).fill_(1.)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_that_is_kept_is_not_wiped_again():
+    pytest.importorskip('resource')
+    out = subprocess.run([sys.executable, '-c', FAULTS], capture_output=True, text=True, check=True).stdout
+    if not out: pytest.skip('no glibc here')
+    given_back, kept = map(int, out.split()) # pages touched for the first time when a tensor is made the fifth time
+    assert kept < 10 < given_back
+
+
+def test_no_glibc_no_matter(monkeypatch):
+    monkeypatch.setattr('cable_classifier.speed.platform.libc_ver', lambda: ('', ''))
+    assert hold_memory() is False
