@@ -2,8 +2,6 @@
 
 Each is timed in a process of its own, because memory that was kept once is not given back again.
 """
-import os
-
 from benchmarks.clock import parser, row, show
 from benchmarks.growth import seen
 
@@ -30,7 +28,6 @@ def main():
     p.add_argument('--size', type=int, default=224)
     args = p.parse_args()
     size, bs, n, repeat = (32, 8, 2, 1) if args.small else (args.size, 32, 4, args.repeat)
-    os.environ.pop('MALLOC_MMAP_MAX_', None) # what the shell may have said already
     rows, peaks = [], {}
     for name, frozen in (('training step', False), ('frozen step', True)):
         ours, theirs = zip(*[[seen(code, kept, frozen, size, bs, n) for kept in (True, False)] for _ in range(repeat)])

@@ -29,6 +29,4 @@ def test_a_worker_forgets_the_notebook_before():
 
 
 def test_elsewhere_it_does_nothing():
-    x = dict(globals())
-    if get_context().parent_process() is None: assert side_by_side({}) is False
-    assert globals() == x
+    assert side_by_side({}) is False
