@@ -54,11 +54,11 @@ def _kept(
     own,kept = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]},{}
     def note(t):
         s = t.untyped_storage()
-        if s.data_ptr() not in own: kept[s.data_ptr()] = s.nbytes()
-        return t
+        if s.data_ptr() not in own: kept[s.data_ptr()] = s # the graph itself gets nothing: an output it held would hold it in turn, for ever
     xb = torch.randn(bs, 3, size, size).contiguous(memory_format=torch.channels_last)
     with torch.autograd.graph.saved_tensors_hooks(note, noop), torch.autocast('cpu', torch.bfloat16, enabled=mixed): out = model(xb)
-    return sum(kept.values()),max(kept.values())
+    sizes = [s.nbytes() for s in kept.values()]
+    return sum(sizes),max(sizes)
 
 # %% ../nbs/03_finetune.ipynb #85db419c
 def _train_model(arch, n_out):

@@ -1,9 +1,12 @@
 """Layer rates and memory where they do not read well in a lesson."""
+import gc
+import weakref
+
 import pytest
 import torch
 from fastai.vision.all import CrossEntropyLossFlat, DataLoaders, Learner, nn, params
 
-from cable_classifier.finetune import batch_that_fits, estimate_memory, group_lrs, step_memory
+from cable_classifier.finetune import _kept, batch_that_fits, estimate_memory, group_lrs, step_memory
 from cable_classifier.workspace import CableError
 
 small = dict(arch='squeezenet1_1', size=64)
@@ -104,3 +107,13 @@ def test_a_measured_step_is_a_number(): assert step_memory(**small, bs=4) >= 0
 @pytest.mark.parametrize('arch', ['resnet18', 'resnet50'])
 def test_estimate_against_a_gpu(arch):
     assert 0.7 < step_memory(arch, bs=64, device='cuda')/estimate_memory(arch, bs=64)['total'] < 1.4
+
+
+def test_what_was_counted_is_let_go():
+    "A hook that hands an output back to the graph ties a knot that Python cannot undo (`saved_tensors_hooks` of PyTorch's documentation warns of it)"
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    ref = weakref.ref(model[0].weight)
+    assert _kept(model, 2, 16, False) == (2*3*16*16*4 + 2*4*14*14*4, 2*4*14*14*4)
+    del model
+    gc.collect()
+    assert ref() is None
