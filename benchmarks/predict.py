@@ -1,11 +1,14 @@
 """How long an answer takes: `python -m benchmarks.predict`. Our model folder against fastai's `load_learner` of the same network.
 
 Ours is asked twice: as exported, and in 8 bits as `cables shrink` writes it. The network is untrained: its answers are not looked at, its time is that of a
-trained one.
+trained one. A turn of one warm photo is twenty of it. Photos of a phone's size are embedded ones, enlarged to 4000 by 3000 pixels with a little noise: what counts of them is what it takes to open them.
 """
 import sys
 import tempfile
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from benchmarks.clock import clock, gpu_or_leave, parser, process, row, show, turns
 
@@ -28,31 +31,48 @@ def make(folder, size):
     return fnames
 
 
+def enlarge(fnames, folder, size=(4000, 3000)):
+    "Paths of the photos `fnames`, enlarged, in `folder`"
+    folder.mkdir()
+    grain = np.random.default_rng(0).normal(0, 3, (size[1], size[0], 1))
+    for i, f in enumerate(fnames):
+        x = np.asarray(Image.open(f).convert('RGB').resize(size, Image.Resampling.BICUBIC)) + grain
+        Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(folder/f'{i}.jpg', quality=90)
+    return sorted(folder.iterdir())
+
+
 def main():
     args = parser(__doc__).parse_args()
     gpu_or_leave(args)
-    n, many, size = (1, 8, 64) if args.small else (args.repeat, 500, 224)
+    n, often, many, size = (1, 1, 8, 64) if args.small else (args.repeat, 20, 500, 224)
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         fnames = (make(tmp, size)*2)[:many]
-        one = fnames[0]
+        one, large = fnames[0], enlarge(fnames[:1 if args.small else 12], tmp/'large')
         fast = "from fastai.vision.all import load_learner, Path; import sys; print(load_learner(sys.argv[1], cpu=True).predict(Path(sys.argv[2])))"
         cold = turns({'ours': process('-c', 'from cable_classifier.cli import main; main()', 'predict', tmp/'model', one),
                       'theirs': process('-W', 'ignore', '-c', fast, tmp/'learner.pkl', one)}, n)
         from fastai.vision.all import load_learner
         from cable_classifier.deploy import load_model
+        from cable_classifier.speed import Presize, Shelf
         model, small, learn = load_model(tmp/'model'), load_model(tmp/'small'), load_learner(tmp/'learner.pkl', cpu=not args.gpu)
+        def forget(): Presize.shelf = Shelf() # each way opens each photo itself, in every turn
         def ask():
+            forget()
             with learn.no_bar(), learn.no_logging(): learn.predict(one)
-        def ask_all():
+        def ask_all(fnames):
+            forget()
             with learn.no_bar(), learn.no_logging(): learn.get_preds(dl=learn.dls.test_dl(fnames))
         for f in (lambda: model.predict([one]), lambda: small.predict([one]), ask): clock(f)
-        warm = turns({'ours': lambda: model.predict([one]), 'small': lambda: small.predict([one]), 'theirs': ask}, n)
-        folder = turns({'ours': lambda: model.predict(fnames), 'small': lambda: small.predict(fnames), 'theirs': ask_all}, n)
+        def again(f): return lambda: [f() for _ in range(often)]
+        warm = turns({'ours': again(lambda: model.predict([one])), 'small': again(lambda: small.predict([one])), 'theirs': again(ask)}, n)
+        warm = {k: [t/often for t in v] for k, v in warm.items()}
+        folder, phone = (turns({'ours': lambda: model.predict(fs), 'small': lambda: small.predict(fs), 'theirs': lambda: ask_all(fs)}, n) for fs in (fnames, large))
     show([row('one photo, process start to exit', cold['ours'], cold['theirs'], 8),
           row('one photo, warm', warm['ours'], warm['theirs'], 10), row('one photo, warm, 8 bits', warm['small'], warm['theirs'], 10),
-          row(f'{many} photos', folder['ours'], folder['theirs'], 3), row(f'{many} photos, 8 bits', folder['small'], folder['theirs'], 3)],
-         args, seconds=dict(cold=cold, warm=warm, folder=folder))
+          row(f'{many} photos', folder['ours'], folder['theirs'], 3), row(f'{many} photos, 8 bits', folder['small'], folder['theirs'], 3),
+          row(f'{len(large)} photos of 12 million pixels', phone['ours'], phone['theirs'], None)],
+         args, seconds=dict(cold=cold, warm=warm, folder=folder, phone=phone))
 
 
 if __name__ == '__main__': main()

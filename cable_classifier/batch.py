@@ -142,7 +142,7 @@ class PredictPart:
     )->dict:                       # What was done: `photos`, `errors`, and the worker's `pid`
         "Answer one part and write the answers"
         part,self.failed = json.loads(batch['part'][0]),[]
-        rows = [r | {f'p_{c}': p for c,p in (r['probs'] or {}).items()} for r in predict_photos(self.model, self.photos(part))] + self.failed
+        rows = [r | {f'p_{c}': p for c,p in (r['probs'] or {}).items()} for r in predict_photos(self.model, self.photos(part), threads=1)] + self.failed
         rows = [{k: _text(v) for k,v in r.items()} for r in rows]
         write_part(self.out, part, rows, self.schema, self.of)
         end_tries(self.out, part)

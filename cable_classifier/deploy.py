@@ -7,7 +7,8 @@ __all__ = ['fits', 'format_version', 'max_json', 'max_file', 'crop_square', 'pad
            'export_model', 'softmax', 'Model', 'load_model', 'predict_photos']
 
 # %% ../nbs/13_deploy.ipynb #ffa71f9d
-import json, os, re, tempfile
+import json, os, re, tempfile, warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,18 +35,28 @@ def crop_square(
     return im.crop((left, top, left+side, top+side)).resize((size, size), Image.Resampling.BILINEAR)
 
 # %% ../nbs/13_deploy.ipynb #8d2f51e3
+def _with_edges(im, width, height):
+    "`im` in the middle of `width` by `height` pixels, its outermost rows and columns repeated up to the border"
+    (w,h),out = im.size,Image.new(im.mode, (width, height))
+    x,y = int(0.5*(width-w)),int(0.5*(height-h))
+    out.paste(im, (x, y))
+    for edge,size,at in (((0, 0, 1, h), (x, h), (0, y)), ((w-1, 0, w, h), (width-x-w, h), (x+w, y)),
+                         ((0, 0, w, 1), (w, y), (x, 0)), ((0, h-1, w, h), (w, height-y-h), (x, y+h))):
+        if min(size): out.paste(im.crop(edge).resize(size, Image.Resampling.NEAREST), at)
+    return out
+
 def pad_square(
     im:Image.Image, # A picture
     size:int,       # Side of the square wanted, pixels
 )->Image.Image:     # `size` by `size` picture
     "The whole of `im` in a square of its own edge colours, to the pixel what `Resize(size, ResizeMethod.Pad, PadMode.Border)` of fastai 2.8 makes"
-    long = max(im.size)
-    if long**2 > max_pixels: im = im.resize([max(1, round(o*8*size/long)) for o in im.size], Image.Resampling.BILINEAR)
+    long,bilinear = max(im.size),Image.Resampling.BILINEAR
+    if long**2 > max_pixels: im = im.resize([max(1, round(o*8*size/long)) for o in im.size], bilinear)
     side = int(max(o/size for o in im.size)*size)
-    x = np.asarray(im)[:side,:side]
-    before = [int(0.5*(side-o)) for o in x.shape[:2]]
-    x = np.pad(x, [*((b, side-o-b) for b,o in zip(before, x.shape)), (0, 0)], mode='edge')
-    return Image.fromarray(x).resize((size, size), Image.Resampling.BILINEAR)
+    if max(im.size) > side: im = im.crop((0, 0, *(min(o, side) for o in im.size)))
+    if im.height == im.width: return im.resize((size, size), bilinear)
+    if im.height < side: im = im.resize((size, im.height), bilinear)
+    return _with_edges(im, size if im.height < side else side, side).resize((size, size), bilinear)
 
 fits = dict(crop=crop_square, pad=pad_square) # how a photo becomes a square, by the name that model.json has for it
 
@@ -58,8 +69,11 @@ def preprocess(
     fit:str='crop',  # How `im` becomes a square, one of `fits`
 )->np.ndarray:       # float32 array of shape (3, `size`, `size`)
     "`im` made square, scaled and normalised as a validation photo is"
-    x = np.asarray(fits[fit](im, size), dtype=np.float32)/255
-    return ((x - np.float32(mean))/np.float32(std)).transpose(2, 0, 1)
+    x = np.asarray(fits[fit](im, size)).transpose(2, 0, 1).astype(np.float32, order='C')
+    x /= 255
+    x -= np.float32(mean)[:,None,None]
+    x /= np.float32(std)[:,None,None]
+    return x
 
 # %% ../nbs/13_deploy.ipynb #f035096d
 def _the_normalize(learn):
@@ -473,21 +487,32 @@ def _try_photo(model, path, data=None):
     except CableError as e: return str(e)
     except Exception as e: return f"'{path}' cannot be decoded ({type(e).__name__}); save it again as JPEG" # decoders meet hostile files in many ways
 
+# %% ../nbs/13_deploy.ipynb #1611194d
+def _try_photos(model, pairs, pool):
+    "`_try_photo` of each of `pairs`, side by side in the threads of `pool`"
+    if len(pairs) < 2: return [_try_photo(model, *p) for p in pairs]
+    Image.init() # so that no thread meets Pillow half ready
+    with warnings.catch_warnings(): # each photo silences warnings for its own time, and threads would undo that in any order
+        warnings.simplefilter('ignore')
+        return list(pool.map(lambda p: _try_photo(model, *p), pairs))
+
 # %% ../nbs/13_deploy.ipynb #ea35fe5f
 def predict_photos(
     model:Model, # A loaded model
     paths,       # Paths of photos, or pairs of a name and the photo's bytes; any iterable
-    bs:int=32,   # Photos opened and predicted at once
+    bs:int=32,   # Photos predicted at once
+    threads:int|None=None, # Photos opened side by side; one for each core, but four at most, by default
 ):               # Yields a dict a photo: `path`, `label`, `confidence`, `probs`, `none_of_these`, `error`
     "What `model` says of each photo in `paths`, in order; `none_of_these` is None where the model has no threshold"
     pairs = (p if isinstance(p, tuple) else (p, None) for p in paths)
-    while chunk := list(islice(pairs, bs)):
-        xs = [_try_photo(model, *p) for p in chunk]
-        good = [x for x in xs if not isinstance(x, str)]
-        probs,scores = model.answers(np.stack(good)) if good else ((), None)
-        rows = iter(zip(probs, [None]*len(good) if scores is None else scores))
-        for (p,_),x in zip(chunk, xs):
-            if isinstance(x, str): yield _record(p, error=x)
-            else:
-                ps,score = next(rows)
-                yield _record(p, ps, model, score=score)
+    with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
+        while chunk := list(islice(pairs, bs)):
+            xs = _try_photos(model, chunk, pool)
+            good = [x for x in xs if not isinstance(x, str)]
+            probs,scores = model.answers(np.stack(good)) if good else ((), None)
+            rows = iter(zip(probs, [None]*len(good) if scores is None else scores))
+            for (p,_),x in zip(chunk, xs):
+                if isinstance(x, str): yield _record(p, error=x)
+                else:
+                    ps,score = next(rows)
+                    yield _record(p, ps, model, score=score)

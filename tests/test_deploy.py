@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -592,6 +593,25 @@ def test_batches_do_not_matter_and_come_as_needed(exported, photos):
     next(predict_photos(model, names(), bs=4))
     assert len(asked) == 4
     assert model.predict([]) == []
+
+
+def test_photos_opened_side_by_side(exported, photos, tmp_path):
+    "The same records in the same order, and no trace in the filters of warnings"
+    (tmp_path/'bad.jpg').write_bytes(b'no photo')
+    fnames, model, before = [*sorted(photos.rglob('*.png')), tmp_path/'bad.jpg']*6, load_model(exported), list(warnings.filters)
+    alone = list(predict_photos(model, fnames, threads=1))
+    assert list(predict_photos(model, fnames, threads=8)) == alone == model.predict(fnames) and [r['path'] for r in alone] == [str(f) for f in fnames]
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_padded_as_fastai_pads(seed):
+    "To the pixel, whatever the shape: wide, tall, square, thinner than a pixel of the result"
+    from fastai.vision.all import PadMode, PILImage, Resize, ResizeMethod
+    rng = np.random.default_rng(seed)
+    for w, h in [(1, 1), (1, 700), (700, 1), (256, 255), (255, 256), *rng.integers(1, 700, (40, 2))]:
+        im, size = noise(int(w), int(h)), int(rng.choice([8, 64, 160, 224]))
+        assert np.array_equal(deploy.pad_square(im, size), Resize(size, ResizeMethod.Pad, PadMode.Border)(PILImage.create(im), split_idx=1)), (w, h, size)
 
 
 def test_shapes_of_photos(exported, tmp_path):
