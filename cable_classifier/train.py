@@ -16,7 +16,7 @@ from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough
-from .speed import FrozenBody, SmallMaps, hold_memory
+from .speed import FrozenBody, GiveBack, SmallMaps, hold_memory
 from .data import get_data, get_items, split_items, get_dls, embedded_zip, digest
 
 # %% ../nbs/01_train.ipynb #f4cacea8
@@ -104,7 +104,7 @@ def get_learner(
     if dls.device.type == 'cpu': hold_memory()
     for dl in dls.loaders: dl.after_batch = _with_norm(dl.after_batch, weight_stats(weights))
     learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), **kwargs)
-    return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps()])
+    return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps(), GiveBack()])
 
 # %% ../nbs/01_train.ipynb #b20b423b
 def _with_norm(pipe, stats):

@@ -168,6 +168,37 @@ def test_memory_that_is_kept_is_not_wiped_again():
     assert kept < 10 < given_back
 
 
+HELD = """
+import sys, torch
+from pathlib import Path
+from fastai.vision.all import *
+from cable_classifier.speed import GiveBack, hold_memory
+def held(): return int(re.search(r'VmRSS:.*?(\\d+) kB', Path('/proc/self/status').read_text())[1])/2**10
+class Wasteful(nn.Module):
+    def __init__(self): super().__init__(); self.one = nn.Linear(1, 1)
+    def forward(self, x):
+        many = [torch.ones(2**18) for _ in range(200)] # 200 MB, let go one by one
+        return self.one(x)
+if not hold_memory(): sys.exit()
+data = [(torch.ones(1), torch.ones(1))]*4
+for cbs in ([], [GiveBack()]):
+    learn = Learner(DataLoaders.from_dsets(data, data, bs=2, num_workers=0, device='cpu'), Wasteful(), loss_func=F.mse_loss, cbs=cbs)
+    with learn.no_bar(), learn.no_logging():
+        for work in (lambda: learn.fit(1, 0.), learn.get_preds):
+            before = held()
+            work()
+            print(held()-before)
+"""
+
+
+def test_memory_that_was_kept_is_given_back():
+    if not sys.platform.startswith('linux'): pytest.skip('/proc is of Linux')
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', HELD], capture_output=True, text=True, check=True).stdout
+    if not out: pytest.skip('no glibc here')
+    fit, preds, fit_back, preds_back = map(float, out.split()) # MB that are held more after than before
+    assert fit > 150 and fit_back < -100 and preds_back < 50, out
+
+
 def test_no_glibc_no_matter(monkeypatch):
     monkeypatch.setattr('cable_classifier.speed.platform.libc_ver', lambda: ('', ''))
     assert hold_memory() is False
