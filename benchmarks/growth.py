@@ -53,10 +53,10 @@ print(took, int(kb)/1024)
 """
 
 
-def seen(code, *args):
-    "Seconds and peak memory in MB that `code` prints"
+def seen(code, *args, n=2):
+    "The `n` numbers that `code` prints last, such as seconds and peak memory in MB"
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], check=True, capture_output=True, text=True)
-    return [float(x) for x in r.stdout.split()[-2:]]
+    return [float(x) for x in r.stdout.split()[-n:]]
 
 
 def main():

@@ -2,13 +2,14 @@
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, IndexSplitter, Learner, PadMode, PILImage, Resize, ResizeMethod, SGD,
                                TensorImage, TransformBlock, nn, np, params, set_seed)
 
-from cable_classifier.speed import Compiled, FrozenBody, ResidentDL, ResizeOnce, SmallMaps, _Conv, hold_memory
+from cable_classifier.speed import Compiled, FrozenBody, GiveBack, ResidentDL, ResizeOnce, SmallMaps, _Conv, hold_memory
 
 
 def toy(model, n=8, size=16, **kwargs):
@@ -197,6 +198,22 @@ def test_memory_that_was_kept_is_given_back():
     if not out: pytest.skip('no glibc here')
     fit, preds, fit_back, preds_back = map(float, out.split()) # MB that are held more after than before
     assert fit > 150 and fit_back < -100 and preds_back < 50, out
+
+
+def test_one_batch_of_predictions_gives_nothing_back(monkeypatch):
+    "`learn.predict` is asked again and again, and would be the slower for it"
+    calls = []
+    monkeypatch.setattr('cable_classifier.speed.platform.libc_ver', lambda: ('glibc', ''))
+    monkeypatch.setattr('cable_classifier.speed.ctypes.CDLL', lambda name: SimpleNamespace(malloc_trim=calls.append))
+    for n, expected in ((2, 0), (4, 1)):
+        data = [(torch.ones(1), torch.ones(1))]*n
+        learn = Learner(DataLoaders.from_dsets(data, data, bs=2, num_workers=0, device='cpu'), nn.Linear(1, 1), loss_func=nn.MSELoss(), cbs=GiveBack())
+        calls.clear()
+        with learn.no_bar(), learn.no_logging():
+            learn.get_preds()
+            assert len(calls) == expected
+            learn.fit(1)
+            assert len(calls) == expected + 1
 
 
 def test_no_glibc_no_matter(monkeypatch):
