@@ -7,6 +7,7 @@ __all__ = ['main', 'run', 'check', 'predict', 'app', 'collect', 'crop', 'shrink'
 
 # %% ../nbs/17_cli.ipynb #65e0d2b1
 import json, os, sys, warnings
+from itertools import chain
 import click
 from . import __version__
 from .workspace import CableError
@@ -23,7 +24,7 @@ class _Sentences(click.Group):
 
     def _leave(self, ctx, message, code):
         if ctx.params.get('debug'): raise
-        click.echo(f"cables: {' '.join(message.split())}", err=True)
+        click.echo(f"cables: {_plain(' '.join(message.split()))}", err=True)
         ctx.exit(code)
 
 # %% ../nbs/17_cli.ipynb #dfab5219
@@ -66,12 +67,11 @@ def run(
 def _run(team, kwargs):
     "Run the course in this process, and say where the results are"
     if team is None or team.first: click.echo('loading fastai ...')
-    from cable_classifier.run import run_course
+    from cable_classifier.run import run_course, run_folder
     from pathlib import Path
-    from cable_classifier.workspace import workspace
-    out = kwargs['out'] = Path(kwargs['out'] or workspace()/'runs'/(Path(kwargs['data']).absolute().name if kwargs['data'] else 'embedded'))
-    m = run_course(**kwargs, say=click.echo, team=team)
-    if m: click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {out/'report.html'}, try: cables predict {out/'model'} PHOTO")
+    out = kwargs['out'] = Path(kwargs['out'] or run_folder(kwargs['data']))
+    m = run_course(**kwargs, say=lambda s: click.echo(_plain(s)), team=team)
+    if m: click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {_plain(str(out/'report.html'))}, try: cables predict {_plain(str(out/'model'))} PHOTO")
 
 def _team(n, device):
     "The team a launcher put this process into, None if nobody did"
@@ -112,6 +112,7 @@ def check(
     "Find broken, doubled and doubtful photos in DIR. Exit code 1 if an error is left."
     from cable_classifier.check import check_folder, fix_folder
     if fix and undo: raise CableError('--fix and --undo undo each other; choose one')
+    _ray_only(engine, out, address)
     if undo: return _undo(folder, as_json)
     report = check_folder(folder, split, workers=workers, progress=_bar, look=_batch(out).look_many(out, address=address) if engine == 'ray' else None)
     if not as_json: _show_report(report)
@@ -122,8 +123,13 @@ def check(
 
 # %% ../nbs/17_cli.ipynb #f645c061
 def _plain(s):
-    "A path as one printable line, whatever bytes its name has"
-    return s.encode('utf-8', 'backslashreplace').decode().replace('\n', '\\n').replace('\r', '\\r').replace('\x1b', '\\x1b')
+    "`s` as one printable line, whatever bytes the names in it have"
+    s = s.encode('utf-8', 'backslashreplace').decode()
+    return ''.join(c if c.isprintable() or c == '\t' else c.encode('unicode_escape').decode() for c in s)
+
+def _column(s):
+    "`s` as a column of a line that tabs divide"
+    return _plain(str(s)).replace('\t', '\\t')
 
 def _bar(items, length, label='checking'):
     "A progress bar on stderr, for people only"
@@ -141,7 +147,7 @@ def _agreed(report):
 def _show_report(report):
     "The findings, one a line, and their sum"
     s = report.summary
-    for r in report.findings.itertuples(): click.echo(_plain(f"{r.weight}\t{r.kind}\t{r.path}\t{r.why}{f' ({r.other})' if r.other else ''}"))
+    for r in report.findings.itertuples(): click.echo('\t'.join(map(_column, (r.weight, r.kind, r.path, f"{r.why}{f' ({r.other})' if r.other else ''}"))))
     click.echo(f"{s['files']} photos of {len(s['classes'])} classes ({', '.join(f'{_plain(k)} {v}' for k,v in s['classes'].items())}) in {s['seconds']:.1f} s: "
                f"{s['errors']} errors, {s['notes']} notes" + (f"; --fix would move {s['to_move']}" if s['to_move'] else ''))
 
@@ -167,19 +173,24 @@ def predict(
     engine, out, address, # The options above
 ):
     "Name the class of each photo in PATHS; folders are walked."
+    _ray_only(engine, out, address)
     if engine == 'ray': return _predict_many(model, paths, out, address, as_json)
-    from cable_classifier.deploy import load_model, predict_photos
-    from cable_classifier.photos import get_photos
-    fnames = [f for p in paths for f in _walk(p, get_photos)]
-    failed,answers = 0,predict_photos(load_model(model), fnames)
+    from cable_classifier.deploy import load_model, predict_photos, _record
+    fnames,empty = _walk(paths)
+    without = [_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty]
+    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames))
     for r in answers if sys.stdout.isatty() else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
         if as_json: click.echo(json.dumps(r))
         elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
-        else: click.echo(_plain(f"{r['path']}\t{'none of these' if r['none_of_these'] else r['label']}\t{r['confidence']:.3f}"))
+        else: click.echo('\t'.join(map(_column, (r['path'], 'none of these' if r['none_of_these'] else r['label'], f"{r['confidence']:.3f}"))))
     if failed: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #48518cbc
+def _ray_only(engine, out, address):
+    "Raise `CableError` if there are options that nobody would heed"
+    if engine != 'ray' and (out or address): raise CableError('--out and --address belong to --engine ray; add it, or leave them out')
+
 def _batch(out):
     "The module for work past one process"
     if not out: raise CableError('--engine ray writes to a folder; name one with --out DIR')
@@ -195,10 +206,14 @@ def _predict_many(model, paths, out, address, as_json):
     if did['errors']: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #d913bcad
-def _walk(path, get_photos):
-    "The photos of a folder; any other path as it is, so that its error is told on its own line"
+def _walk(paths):
+    "The photos of folders, and any other path as it is, so that its error is told on its own line; then the folders that hold none"
     from pathlib import Path
-    return get_photos(path) if Path(path).is_dir() else [Path(path)]
+    from cable_classifier.photos import get_photos
+    found = [get_photos(p) if Path(p).is_dir() else [Path(p)] for p in paths]
+    fnames = [f for fs in found for f in fs]
+    if not fnames: raise CableError(f"no photos in {', '.join(map(repr, paths))}; name a folder that holds some")
+    return fnames,[p for p,fs in zip(paths, found) if not fs]
 
 # %% ../nbs/17_cli.ipynb #8d199ad7
 @main.command()
@@ -284,7 +299,7 @@ def shrink(
     from cable_classifier.shrink import shrink_model
     res = shrink_model(model, out, get_photos(photos) if photos else _embedded(model), most)
     told = f", {res['wrong_after']} are wrong instead of {res['wrong_before']}" if res['labelled'] else ''
-    click.echo(_plain(f"{out}: {res['bytes_after']/1e6:.1f} MB instead of {res['bytes_before']/1e6:.1f}; of {res['n']} photos {res['changed']} get another name{told}"))
+    click.echo(_plain(f"{out}: a graph of {res['bytes_after']/1e6:.1f} MB instead of {res['bytes_before']/1e6:.1f}; of {res['n']} photos {res['changed']} get another name{told}"))
 
 # %% ../nbs/17_cli.ipynb #c6b2bd65
 @main.command()

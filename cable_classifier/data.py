@@ -61,7 +61,7 @@ def get_items(
     groups:str|None=None, # CSV file with a `group` column, or a regular expression whose first bracket is the group
     leave_out=(),         # Paths of photos to pass over
     min_photos:int=3,     # Fewest photos a class may have: one each to train, validate and test
-)->pd.DataFrame:          # One row a photo: `fname` (relative to `path`), `label`, `group`, `split` ('test' where fixed, else '')
+)->pd.DataFrame:          # One row a photo: `fname` (relative to `path`), `label`, `group`, `split` (as the table fixes it, else '')
     "Table of the photos under `path`. Raises `CableError` if there are no two classes of enough photos, or `groups` does not fit."
     path = Path(path)
     fnames = [f for f in get_photos(path) if len(f.relative_to(path).parts) == 2 and f not in leave_out]

@@ -119,9 +119,10 @@ def _random_body(stage1, random_body):
 @_exercise('01.2')
 def _fewer_photos(everything, tenth):
     a,b = _same_photos(everything=everything, tenth=tenth)
-    _need(b['error_rate'] > a['error_rate'], 'fewer photos should not do better; was the smaller table handed to get_dls?')
     low,high = b['error_rate_ci95']
-    return f"the error rises from {a['error_rate']:.3f} to {b['error_rate']:.3f}, which may be anything from {low:.3f} to {high:.3f}"
+    _need(a['n_wrong'] != b['n_wrong'], 'the same error with a tenth of the photos; was the smaller table handed to get_dls?')
+    _need(high > a['error_rate'], 'fewer photos should not do so much better; are the two the other way round?')
+    return f"the error goes from {a['error_rate']:.3f} to {b['error_rate']:.3f}, which may be anything from {low:.3f} to {high:.3f}"
 
 @_exercise('01.3')
 def _other_peaks(rates):
@@ -152,9 +153,10 @@ def _lower(runs):
 
 # %% ../nbs/18a_exercises.ipynb #ddb99b97
 def _last_low(lrs, losses):
-    "The highest rate whose loss is within a quarter of the lowest"
+    "The highest rate whose loss is within a quarter of the lowest level, as `highest_lr` of chapter 02 reads it"
     x = np.asarray(losses, float)
-    return float(lrs[np.flatnonzero(x <= 1.25*x.min())[-1]])
+    low = np.median(np.lib.stride_tricks.sliding_window_view(x, len(x)//4), -1).min()
+    return float(lrs[np.flatnonzero(x <= 1.25*low)[-1]])
 
 @_exercise('02.2')
 def _frozen_curve(curves):

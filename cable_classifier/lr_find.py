@@ -32,7 +32,7 @@ def highest_lr(
     return float(lrs[losses <= low*(1+within)].max())
 
 # %% ../nbs/02_lr_find.ipynb #35142150
-marks = dict(valley=('v','#0072B2'), slide=('s','#E69F00'), minimum=('D','#009E73'), steep=('^','#CC79A7'))
+marks = dict(valley=('v','#0072B2',15), slide=('s','#E69F00',12), minimum=('D','#009E73',7), steep=('^','#CC79A7',12)) # shape, colour, size
 
 def plot_search(
     lrs,             # Rates of a search, such as `learn.recorder.lrs`
@@ -47,7 +47,8 @@ def plot_search(
     ax.axvspan(lr.start, lr.stop, color='#56B4E9', alpha=0.3, label='suggest_slice')
     ax.axvline(highest_lr(lrs, losses), color='black', ls='--', label='where it rises')
     for name,rate in (suggested._asdict() if suggested else {}).items():
-        ax.plot(rate, np.interp(np.log(rate), np.log(lrs), losses), marks[name][0], color=marks[name][1], ms=9, label=name)
+        shape,color,ms = marks[name]
+        ax.plot(rate, np.interp(np.log(rate), np.log(lrs), losses), shape, color=color, ms=ms, mfc='none', mew=2, label=name)
     ax.set(xscale='log', xlabel='learning rate', ylabel='smoothed loss', title='A search for the learning rate', ylim=(0, 3*np.median(losses)))
     ax.legend(fontsize='small', loc='upper left')
     return ax

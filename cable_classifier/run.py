@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest', 'warn_if_few', 'versions', 'run_command',
-           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'Alone', 'figures']
+           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
 import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
@@ -20,7 +20,7 @@ from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, w
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
-from .deploy import export_model, file_digest
+from .deploy import export_model, file_digest, _check_out
 from .card import write_card
 from .starter import bf16_pays, starter_file, Rough
 from .outliers import get_outliers, get_unmet, as_trained, teach
@@ -89,7 +89,7 @@ def run_command(
     **options, # Options of `cables run` by the names that `run_course` has for them; None is left out, False is said with `no`
 )->str:        # One line for a shell
     "The command that makes a run again, where folders and files of these names are at hand"
-    def word(k, v): return Path(v).name if k in ('data','weights','outliers') or k == 'groups' and Path(v).is_file() else str(v)
+    def word(k, v): return Path(os.path.abspath(v)).name if k in ('data','weights','outliers') or k == 'groups' and Path(v).is_file() else str(v)
     def words(k, v): return (f'--no-{k}',) if v is False else (f"--{k.replace('_','-')}", word(k, v))
     line = shlex.join(['cables','run', *(w for k,v in options.items() if v is not None for w in words(k, v))])
     return ''.join(c if c.isprintable() else '?' for c in line)[:2000]
@@ -192,10 +192,15 @@ def run_course(
         return run._train(epochs, finetune_epochs)._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
+def run_folder(
+    data:str|Path|None=None, # Folder of photos; the embedded ones by default
+)->Path:                     # A folder in the workspace
+    "Where the results of a run on `data` go if nobody says where"
+    return workspace()/'runs'/(Path(os.path.abspath(data)).name or 'photos' if data else 'embedded')
+
 def _places(data, groups, out):
     "Where photos, groups, photos of none of the classes, and results are"
-    name = Path(data).absolute().name if data else 'embedded'
-    out = Path(out or workspace()/'runs'/name)
+    out = Path(out or run_folder(data))
     if data: return Path(data),groups,[],out
     path = get_data()
     return path/'plugs',groups or path/'manifest.csv',get_photos(path/'other'),out
@@ -238,6 +243,7 @@ def _start(self:_Run, device, bs, outliers, more):
     "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
+    _check_out(self.out/'model')
     self.items = get_run_items(self.path, self.groups, seed, self.tell)
     if self.other and more: self.items = with_more(self.path, self.items, seed)
     if (s := warn_if_few(self.items)): self.tell(s)
@@ -353,7 +359,7 @@ def _finish(self:_Run):
                  check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
-                   data='embedded' if self.other else self.path.absolute().name, data_digest=self.digest, command=self.command, notes=self.notes)
+                   data='embedded' if self.other else Path(os.path.abspath(self.path)).name, data_digest=self.digest, command=self.command, notes=self.notes)
     with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8')
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')
     write_card(self.out)

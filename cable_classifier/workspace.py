@@ -42,6 +42,12 @@ def _settle(path:Path, mode:int)->None:
         p.chmod(mode)
         with p.open('rb+') as f: os.fsync(f.fileno())
 
+# %% ../nbs/15_workspace.ipynb #c3d9e510
+def _put_back(hold:Path)->None:
+    "What `atomic_path` had put aside in `hold`, back in its place, if that is empty"
+    home = hold.parent/hold.name[1:-9] # without the dot before, and the eight letters after, the name
+    if (hold/'.old').exists() and not home.exists(): os.replace(hold/'.old', home)
+
 # %% ../nbs/15_workspace.ipynb #92116e0e
 @contextmanager
 def atomic_path(
@@ -58,8 +64,11 @@ def atomic_path(
         tmp = hold/path.name
         yield tmp
         _settle(tmp, (hold/'.mode').stat().st_mode & 0o777)
-        if path.is_dir(): os.replace(path, hold/'.old')
-        os.replace(tmp, path)
+        if path.is_dir(): os.replace(path, hold/'.old') # a folder cannot be renamed onto one that holds something
+        try: os.replace(tmp, path)
+        except BaseException:
+            _put_back(hold)
+            raise
     except Exception as e:
         if (why := _refusal(e)) is None: raise
         raise _said(why, path) from e
@@ -99,7 +108,9 @@ def _sweep(path:Path)->None:
     "Take away what `atomic_path` left in `path` and the folders in it when its process was killed"
     for d in [*path.glob('.*-*'), *path.glob('*/.*-*')]:
         ours = re.fullmatch(r'\..+-[a-z0-9_]{8}', d.name) and d.is_dir() and not d.is_symlink()
-        if ours and ((d/'.mode').exists() or not any(d.iterdir())): shutil.rmtree(d, ignore_errors=True)
+        if not ours or any(d.iterdir()) and not (d/'.mode').exists(): continue
+        _put_back(d) # killed between two renames: the old folder is not litter
+        shutil.rmtree(d, ignore_errors=True)
 
 # %% ../nbs/15_workspace.ipynb #deb5dda0
 @contextmanager

@@ -58,6 +58,23 @@ def test_out_that_cannot_be_written(cables, photos, tmp_path):
     refused(cables('run', '--data', photos, '--out', tmp_path/'file'/'out'))
 
 
+def test_a_note_where_the_model_goes(cables, photos, tmp_path):
+    "Whatever would be in the way at the end is found at the beginning; what macOS leaves in every folder is not in the way"
+    model = tmp_path/'out'/'model'
+    model.mkdir(parents=True)
+    (model/'.DS_Store').touch()
+    (model/'note.txt').write_text('mine')
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out'), model, 'holds other things than a model')
+    assert {p.name for p in model.iterdir()} == {'.DS_Store', 'note.txt'} and [p.name for p in (tmp_path/'out').iterdir()] == ['model']
+
+
+def test_names_are_one_line():
+    "No name can clear the screen, break a line or make a column of its own"
+    from cable_classifier.cli import _column, _plain
+    assert _plain('a\x1b[2Jb\nc\x9bd\x07\u2028e\u202ef\udcff') == r'a\x1b[2Jb\nc\x9bd\x07\u2028e\u202ef\udcff'
+    assert _plain('Kabel für 日本.jpg\t1') == 'Kabel für 日本.jpg\t1' and _column('a\tb') == r'a\tb'
+
+
 def test_run_and_predict(cables, photos, tmp_path):
     "One bad photo is named and left out; the run writes what the design says; the model folder predicts"
     (photos/'usb_c'/'cut.jpg').write_bytes(next((photos/'usb_c').iterdir()).read_bytes()[:2000])
@@ -84,6 +101,12 @@ def test_run_and_predict(cables, photos, tmp_path):
     r = cables('predict', out/'model', good)
     assert r.returncode == 0 and len(r.stdout.splitlines()) == 1 and str(good) in r.stdout
     refused(cables('predict', tmp_path/'nowhere', good))
+    (tmp_path/'empty').mkdir()
+    refused(cables('predict', out/'model', tmp_path/'empty'), tmp_path/'empty', 'no photos')
+    r = cables('predict', out/'model', tmp_path/'empty', good, '--json')
+    assert r.returncode == 1 and [json.loads(l)['error'] is None for l in r.stdout.splitlines()] == [False, True]
+    refused(cables('predict', out/'model', good, '--out', tmp_path/'answers'), '--engine ray')
+    refused(cables('check', photos, '--address', 'auto'), '--engine ray')
 
 
 def test_interrupted(photos, tmp_path):

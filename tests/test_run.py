@@ -10,8 +10,8 @@ from cable_classifier.cli import main
 from cable_classifier.data import embedded_zip, get_data, label_func
 from cable_classifier.outliers import outliers_zip
 from cable_classifier.render import plan_set
-from cable_classifier.run import get_run_items, more_zip, run_command, run_course, with_more
-from cable_classifier.workspace import CableError
+from cable_classifier.run import get_run_items, more_zip, run_command, run_course, run_folder, with_more
+from cable_classifier.workspace import CableError, workspace
 
 
 def rows(file):
@@ -57,6 +57,15 @@ def test_when(tmp_path, monkeypatch, embedded):
 def test_the_command_says_it():
     assert run_command(data=None, seed=3, more=False) == 'cables run --seed 3 --no-more'
     assert run_command(seed=3, more=None) == 'cables run --seed 3'
+
+
+def test_places_are_named_after_the_folder(tmp_path, monkeypatch):
+    "Also where it is called `.` or `..`"
+    (tmp_path/'plugs'/'sub').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path/'plugs'/'sub')
+    assert run_folder('..') == run_folder('../../plugs/') == run_folder(tmp_path/'plugs') == workspace()/'runs'/'plugs'
+    assert run_folder() == workspace()/'runs'/'embedded' and run_folder('/') == workspace()/'runs'/'photos'
+    assert run_command(data='.', outliers='none') == 'cables run --data sub --outliers none'
 
 
 def test_several_processes_are_told(monkeypatch):
