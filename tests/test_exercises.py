@@ -113,7 +113,7 @@ wrong = [
     ('01.1', dict(stage1=result(30), random_body=result(90, 100)), 'different numbers of photos'),
     ('01.1', dict(stage1=.15, random_body=.45), 'what error_ci returns'),
     ('01.1', dict(stage1=result(30), random_body=result(90) | dict(error_rate=.9)), 'contradicts itself'),
-    ('01.2', dict(everything=result(50), tenth=result(30)), 'fewer photos should not do better'),
+    ('01.2', dict(everything=result(50), tenth=result(30)), 'fewer photos should not do so much better'),
     ('01.3', dict(rates={3e-4: result(40), 3e-3: result(30)}), 'no run at 0.03'),
     ('01.3', dict(rates={k: result(40) for k in (3e-4, 3e-3, 3e-2)}), 'a new learner'),
     ('02.1', dict(runs={k: moved(k, 40, .01) for k in (3e-3, 3e-4, 3e-5)}), 'does not move less'),
