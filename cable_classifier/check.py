@@ -285,12 +285,22 @@ def _all_copies(looks, places):
     yield from _copies(looks, places, _near(looks, [g[0] for g in by_digest.values()]), 'near_')
 
 # %% ../nbs/10c_check.ipynb #c9dfc811
-def _class_notes(counts):
-    "Findings about whole classes"
+def _class_folders(root, deep):
+    "Names of the class folders, those without a photo too; hidden ones, links and quarantine are none"
+    def inside(d):
+        try: return [e for e in os.scandir(d) if e.is_dir(follow_symlinks=False) and not e.name.startswith('.') and e.name != 'quarantine']
+        except OSError: return []
+    return {e.name for d in (inside(root) if deep else [root]) for e in inside(d)}
+
+def _class_notes(folders, labels):
+    "Findings about whole classes: of `folders`, and of those that the photos' `labels` name"
+    counts = Counter(dict.fromkeys(folders, 0))
+    counts.update(labels)
     most = max(counts.values())
     for c,n in sorted(counts.items()):
         if n < few_photos: yield c, 'few', f'{n} photos; fewer than {few_photos}, 100 a good start'
-        if n*max_ratio < most: yield c, 'lopsided', f'{n} photos, the largest class has {most}'
+        if 0 < n*max_ratio < most: yield c, 'lopsided', f'{n} photos, the largest class has {most}'
+
 
 # %% ../nbs/10c_check.ipynb #f7f3d614
 @dataclass
@@ -359,7 +369,7 @@ def check_folder(
     for l in progress(looked, len(paths)) if progress else looked: looks[at[l.path]] = l
     for l,p in zip(looks, places): rows += [(l.path, k, why, '') for k,why in _judge(l, *p)]
     rows += [(paths[i], k, why, paths[j] if j is not None else '') for i,k,why,j in _all_copies(looks, places)]
-    rows += [(c, k, why, '') for c,k,why in _class_notes(Counter(c for c,_ in places))]
+    rows += [(c, k, why, '') for c,k,why in _class_notes(_class_folders(root, _is_deep(root)), [c for c,_ in places])]
     return Report(root, _file_table(looks, places), _finding_table(rows), time.perf_counter() - start)
 
 # %% ../nbs/10c_check.ipynb #cfb879c4
@@ -382,14 +392,17 @@ def plot_report(
 ):                 # A matplotlib figure, None if there is nothing to show
     "The photos that were found fault with, errors first, each copy with its twin"
     import matplotlib.pyplot as plt
-    found = report.findings[report.findings.path.isin(report.files.path[report.files.digest != ''])].drop_duplicates('path').head(n)
-    if not len(found): return None
-    shown = [(f, r.kind) for r in found.itertuples() for f in ([r.path, r.other] if r.other else [r.path])]
+    found = report.findings[report.findings.path.isin(report.files.path[report.files.digest != ''])].drop_duplicates('path')
+    pairs = {}
+    for r in found.itertuples():
+        if (r.other, r.path) not in pairs: pairs[r.path,r.other] = r.kind # a pair and its reverse are one
+    shown = [(f, kind) for fs,kind in list(pairs.items())[:n] for f in fs if f]
+    if not shown: return None
     fig,axs = plt.subplots(-(-len(shown)//6), 6, figsize=(11, 2.3*-(-len(shown)//6)), squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for ax,(f,kind) in zip(axs.flat, shown):
         im = open_photo(report.path/f); im.thumbnail((160, 160))
-        ax.imshow(im); ax.set_title(f"{kind}\n{ascii(f[-24:])[1:-1]}", fontsize=7)
+        ax.imshow(im); ax.set_title(f"{kind}\n{'…'*(len(f) > 24)}{ascii(f[-24:])[1:-1]}", fontsize=7)
     fig.tight_layout(pad=0.5, h_pad=1.5)
     return fig
 
@@ -421,32 +434,39 @@ def _quarantine(root):
         q.mkdir(exist_ok=True)
         lock = FileLock(q/'.lock', timeout=0)
         lock.acquire()
-        _write_journal(q/'journal.csv', read_journal(q/'journal.csv'))
     except Timeout: raise CableError(f"another program is at work in '{q}'; wait for it") from None
-    except OSError as e: raise CableError(f"cannot write the quarantine '{q}' ({e.strerror}); nothing was moved, free that name or change permissions") from e
-    try: yield q
+    except OSError as e: raise _unwritable(q, e) from e
+    try:
+        try: _write_journal(q/'journal.csv', read_journal(q/'journal.csv'))
+        except OSError as e: raise _unwritable(q, e) from e
+        yield q
     finally: lock.release(force=True)
+
+def _unwritable(q, e): return CableError(f"cannot write the quarantine '{q}' ({e.strerror}); nothing was moved, free that name or change permissions")
 
 def _free_name(p):
     "`p`, or `p` with a number if something is there"
     return next(q for q in (p.with_name(f'{p.stem}{f" ({i})" if i else ""}{p.suffix}') for i in range(10**9)) if not os.path.lexists(q))
+
 
 # %% ../nbs/10c_check.ipynb #455f3eaa
 def move_aside(
     root:str|Path, # The folder that was checked
     rows,          # (path relative to `root`, kind, sentence) of each file to move
 )->list:           # Paths that were moved
-    "Move files into `root/quarantine/`, each written to the journal first. Raises `CableError` if the quarantine cannot be written."
+    "Move files into `root/quarantine/`, each written to the journal first. Raises `CableError` if the quarantine cannot be written, or a file not moved."
     root, moved = Path(root), []
     with _quarantine(root) as q, open(q/'journal.csv', 'a', newline='', encoding='utf-8', errors='surrogateescape') as f:
         w = csv.DictWriter(f, _columns)
         for path,kind,why in rows:
             src, dst = root/path, _free_name(q/path)
             if not os.path.lexists(src): continue
-            dst.parent.mkdir(parents=True, exist_ok=True)
-            w.writerow(dict(time=time.strftime('%Y-%m-%dT%H:%M:%S'), path=path, moved_to=dst.relative_to(root).as_posix(), kind=kind, why=why, digest=_digest(src), end='.'))
-            f.flush(); os.fsync(f.fileno())
-            os.rename(src, dst)
+            try:
+                dst.parent.mkdir(parents=True, exist_ok=True)
+                w.writerow(dict(time=time.strftime('%Y-%m-%dT%H:%M:%S'), path=path, moved_to=dst.relative_to(root).as_posix(), kind=kind, why=why, digest=_digest(src), end='.'))
+                f.flush(); os.fsync(f.fileno())
+                os.rename(src, dst)
+            except OSError as e: raise CableError(f"cannot move '{path}' aside ({e.strerror or e}); {len(moved)} moved before it, mend that and fix again, or undo") from e
             moved.append(path)
     return moved
 
@@ -467,29 +487,49 @@ def fix_folder(
 def undo_fix(
     path:str|Path, # The folder that was fixed
 )->tuple:          # Paths that were put back; path -> reason of those that were not
-    "Put everything back from quarantine. Nothing is overwritten. Raises `CableError` if there is nothing to undo."
+    "Put everything back from quarantine. Nothing is overwritten, nothing leaves the folder. Raises `CableError` if there is nothing to undo."
     root = Path(path)
     if not read_journal(root/'quarantine'/'journal.csv'): raise CableError(f"nothing to undo in '{root}': no journal in its quarantine")
     back, left, keep = [], {}, []
     with _quarantine(root) as q:
         for r in reversed(read_journal(q/'journal.csv')):
-            src, dst = root/r['moved_to'], root/r['path']
-            if not os.path.lexists(src): continue # never left, or is back already
-            if os.path.lexists(dst): left[r['path']] = 'another file has its name now'; keep.insert(0, r); continue
-            dst.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(src, dst)
-            back.append(r['path'])
+            if not os.path.lexists(root/r['moved_to']): continue # never left, or is back already
+            if why:=_put_back(root, r): left[r['path']] = why; keep.insert(0, r)
+            else: back.append(r['path'])
         _write_journal(q/'journal.csv', keep)
-    if not keep: _sweep(q)
+        if not keep: _sweep(q)
     return back[::-1], left
 
+
+# %% ../nbs/10c_check.ipynb #1c0d5a73
+def _put_back(root, r):
+    "Move the file of journal row `r` back to its place; '', or why not"
+    src, dst = root/r['moved_to'], root/r['path']
+    if _leads_out(root, src) or _leads_out(root, dst): return 'leads out of the folder'
+    if os.path.lexists(dst): return 'another file has its name now'
+    try:
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(src, dst)
+    except OSError as e: return f'cannot be moved ({e.strerror or e})'
+    return ''
+
+
 # %% ../nbs/10c_check.ipynb #eef61817
+def _leads_out(root, p):
+    "Whether `p` lies outside `root`, by `..` or by a link in its path; a journal may come from anywhere"
+    inside = os.path.realpath(root)
+    try: return '..' in p.relative_to(root).parts or os.path.commonpath([inside, os.path.realpath(p.parent)]) != inside
+    except ValueError: return True # an absolute name, another disk, a NUL
+
 def _sweep(q):
     "Remove the quarantine, if nothing but our own files is left in it"
-    for f in ('journal.csv', '.lock'): (q/f).unlink(missing_ok=True)
+    for f in ('journal.csv', '.lock'):
+        try: (q/f).unlink(missing_ok=True)
+        except OSError: pass # Windows keeps a lock that is held
     for d,_,_ in sorted(os.walk(q), reverse=True):
         try: os.rmdir(d)
         except OSError: pass # something of the user's
+
 
 # %% ../nbs/10c_check.ipynb #0eb5e4a7
 def near_groups(

@@ -12,20 +12,52 @@ import click
 from . import __version__
 from .workspace import CableError
 
+# %% ../nbs/17_cli.ipynb #5b0e7c92
+class _Verb(click.Command):
+    "A verb that takes no empty word, such as a variable that is not set, for the name of a folder"
+    def parse_args(self, ctx, args):
+        rest = super().parse_args(ctx, args)
+        for p in self.params:
+            v = ctx.params.get(p.name)
+            if '' in (v if isinstance(v, tuple) else (v,)): raise CableError(f"{p.opts[0] if p.opts[0].startswith('-') else p.make_metavar(ctx)} is empty; name a file or folder")
+        return rest
+
 # %% ../nbs/17_cli.ipynb #2982f3c3
 class _Sentences(click.Group):
     "A group of verbs that turns errors into one line and an exit code"
+    command_class = _Verb
+    def main(self, *args, **kwargs):
+        try: return super().main(*args, **kwargs)
+        except OSError as e: # a full disk behind --help, say
+            if sys.stderr: print(f'cables: {_refused(e)}', file=sys.stderr)
+            sys.exit(2)
+
     def invoke(self, ctx):
         try: return super().invoke(ctx)
         except CableError as e: self._leave(ctx, str(e), 2)
-        except (KeyboardInterrupt, click.Abort): self._leave(ctx, 'interrupted; what was finished before is whole', 130)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError): raise
-        except Exception as e: self._leave(ctx, f"something broke that should not ({type(e).__name__}: {e}); run `cables --debug ...` and report what it prints", 1)
+        except BaseException as e:
+            if _stopped(e): self._leave(ctx, 'interrupted; what was finished before is whole', 130)
+            if isinstance(e, OSError): self._leave(ctx, _refused(e), 2)
+            if not isinstance(e, Exception): raise
+            self._leave(ctx, f"something broke that should not ({type(e).__name__}: {e}); run `cables --debug ...` and report what it prints", 1)
 
-    def _leave(self, ctx, message, code):
-        if ctx.params.get('debug'): raise
-        click.echo(f"cables: {_plain(' '.join(message.split()))}", err=True)
-        ctx.exit(code)
+# %% ../nbs/17_cli.ipynb #a8d41f30
+def _stopped(e):
+    "Was `e`, or what it came from, Ctrl-C? A library that is being loaded may make an error of its own of it"
+    while e is not None and not isinstance(e, (KeyboardInterrupt, click.Abort)): e = e.__cause__ or e.__context__
+    return e is not None
+
+def _refused(e):
+    "What the system said no to, as a sentence"
+    if e.filename is None: return f"cannot write the answers ({e.strerror or e}); free some space there, or send them elsewhere"
+    return f"cannot use '{os.fsdecode(e.filename)}' ({e.strerror}); check its name and your rights to it"
+
+def _leave(self, ctx, message, code):
+    if ctx.params.get('debug'): raise
+    click.echo(f"cables: {_plain(' '.join(message.split()))}", err=True)
+    ctx.exit(code)
+_Sentences._leave = _leave
 
 # %% ../nbs/17_cli.ipynb #dfab5219
 @click.group(cls=_Sentences, context_settings=dict(help_option_names=['-h', '--help']))
@@ -48,7 +80,7 @@ def main(
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')
 @click.option('--finetune-epochs', default=16, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last three eighths the first layers rest.')
-@click.option('--seed', default=42, show_default=True, help='Seed of split, head and batches.')
+@click.option('--seed', default=42, show_default=True, type=click.IntRange(0, 2**32-1), help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
 @click.option('--distributed', default=1, metavar='N', type=click.IntRange(1), help='Train in so many processes on this machine (needs the [scale] extra).')
@@ -88,6 +120,12 @@ def _launch(n, ctx):
     launch(n, [ctx.command.name, *words])
 
 # %% ../nbs/17_cli.ipynb #f2906ac7
+class _Share(click.FloatRange):
+    "A share; `nan`, which no range keeps out, is none"
+    def convert(self, value, param, ctx):
+        x = super().convert(value, param, ctx)
+        return x if x == x else self.fail(f'{x} is not a number', param, ctx)
+
 def _engine(verb):
     "`verb` with the options that say who does the work"
     for option in reversed((
@@ -131,9 +169,13 @@ def _column(s):
     "`s` as a column of a line that tabs divide"
     return _plain(str(s)).replace('\t', '\\t')
 
+def _is_screen(stream):
+    "Does somebody look at `stream`? It is None where it was closed before we began"
+    return stream is not None and stream.isatty()
+
 def _bar(items, length, label='checking'):
     "A progress bar on stderr, for people only"
-    if not sys.stderr.isatty(): return items
+    if not _is_screen(sys.stderr): return items
     def shown():
         with click.progressbar(items, length=length, label=label, file=sys.stderr) as bar: yield from bar
     return shown()
@@ -141,7 +183,7 @@ def _bar(items, length, label='checking'):
 def _agreed(report):
     "Ask, where somebody can answer, before more than a fifth goes"
     s = report.summary
-    return s['to_move'] > s['files']/5 and sys.stdin.isatty() and click.confirm(f"{s['to_move']} of {s['files']} photos would go, more than a fifth. Move them?", err=True)
+    return s['to_move'] > s['files']/5 and _is_screen(sys.stdin) and click.confirm(f"{s['to_move']} of {s['files']} photos would go, more than a fifth. Move them?", err=True)
 
 # %% ../nbs/17_cli.ipynb #ab4e7894
 def _show_report(report):
@@ -179,7 +221,7 @@ def predict(
     fnames,empty = _walk(paths)
     without = [_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty]
     failed,answers = 0,chain(without, predict_photos(load_model(model), fnames))
-    for r in answers if sys.stdout.isatty() else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
+    for r in answers if _is_screen(sys.stdout) else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
         if as_json: click.echo(json.dumps(r))
         elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
@@ -210,7 +252,7 @@ def _walk(paths):
     "The photos of folders, and any other path as it is, so that its error is told on its own line; then the folders that hold none"
     from pathlib import Path
     from cable_classifier.photos import get_photos
-    found = [get_photos(p) if Path(p).is_dir() else [Path(p)] for p in paths]
+    found = [get_photos(p) if os.path.isdir(p) else [Path(p)] for p in paths] # unlike those of `Path`, this asks without raising
     fnames = [f for fs in found for f in fs]
     if not fnames: raise CableError(f"no photos in {', '.join(map(repr, paths))}; name a folder that holds some")
     return fnames,[p for p,fs in zip(paths, found) if not fs]
@@ -257,7 +299,7 @@ def collect(
 @click.argument('folder', metavar='DIR')
 @click.argument('out')
 @click.option('--by', default='plug', show_default=True, metavar='plug|saliency|centre|FILE.csv', help='What the box is about; a CSV file needs `fname`, `left`, `top`, `right`, `bottom`.')
-@click.option('--share', default=.7, show_default=True, type=click.FloatRange(0, 1, min_open=True), help='With --by centre: side of the box as a share of the shorter side.')
+@click.option('--share', default=.7, show_default=True, type=_Share(0, 1, min_open=True), help='With --by centre: side of the box as a share of the shorter side.')
 def crop(
     folder, # Folder of photos
     out,    # Folder to write to; it must be new
@@ -287,7 +329,7 @@ def _embedded(model):
 @click.argument('model')
 @click.argument('out')
 @click.option('--photos', metavar='DIR', help='Photos like those it was trained on, 40 or more, in a folder per class; by default the embedded ones.')
-@click.option('--most', default=.01, show_default=True, type=click.FloatRange(0, 1), help='Share of these photos that may be named wrongly in addition.')
+@click.option('--most', default=.01, show_default=True, type=_Share(0, 1), help='Share of these photos that may be named wrongly in addition.')
 def shrink(
     model,  # Model folder
     out,    # Model folder to write; it must be new
@@ -305,7 +347,7 @@ def shrink(
 @main.command()
 @click.argument('out')
 @click.option('--n', default=600, show_default=True, help='Photos of each class.')
-@click.option('--seed', default=42, show_default=True, help='Seed of the set; 42 draws the embedded one.')
+@click.option('--seed', default=42, show_default=True, type=click.IntRange(0, 2**32-1), help='Seed of the set; 42 draws the embedded one.')
 def render(
     out,  # Folder to write to
     n,    # Photos of each kind

@@ -8,7 +8,7 @@ __all__ = ['Found', 'public_address', 'Web', 'fetch', 'find_openverse', 'find_co
 
 # %% ../nbs/10d_collect.ipynb #ff5b2fa9
 import csv, hashlib, io, ipaddress, json, re, socket, time
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -18,7 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 from urllib3.util.connection import create_connection
 from urllib3.util.retry import Retry
 from . import __version__
-from .workspace import CableError, atomic_path
+from .workspace import CableError, atomic_path, claim
 from .photos import open_image, open_photo, photo_formats
 
 # %% ../nbs/10d_collect.ipynb #e49538ad
@@ -192,13 +192,31 @@ _columns = ('file', 'class', *Found._fields, 'sha256')
 
 def read_attribution(
     out:str|Path, # Folder of a collection
-)->dict:          # File -> its row, for photos that are there
-    "The rows of `ATTRIBUTION.csv` in `out` whose photo is there"
+)->dict:          # File, where it lies now -> its row, for photos that are there
+    "The rows of `ATTRIBUTION.csv` in `out` whose photo is there, in its class or wherever it was moved to, quarantine included"
     f = Path(out)/'ATTRIBUTION.csv'
     try: rows = list(csv.DictReader(io.StringIO(f.read_text(encoding='utf-8')))) if f.exists() else []
     except (OSError, UnicodeError, csv.Error) as e: raise CableError(f"cannot read '{f}' ({e}); move it away") from e
     if rows and not set(_columns) <= set(rows[0]): raise CableError(f"'{f}' was not written by cables collect; move it away or choose another folder")
-    return {r['file']: r for r in rows if (Path(out)/r['file']).is_file()}
+    return _follow(Path(out), rows)
+
+# %% ../nbs/10d_collect.ipynb #1d0a5b01
+def _follow(out, rows):
+    "`rows` by where their photos lie now; those without a photo are left out"
+    here = {r['file']: r for r in rows if (out/r['file']).is_file()}
+    gone = [r for r in rows if r['file'] not in here]
+    if not gone: return here
+    found = defaultdict(list)
+    for f in sorted(p.relative_to(out) for p in out.rglob('*') if p.is_file()):
+        if f.as_posix() not in here and not any(q.startswith('.') for q in f.parts): found[_bare(f.name)].append(f.as_posix())
+    for r in gone:
+        if names:=found[_bare(r['file'].split('/')[-1])]:
+            name = names.pop(0)
+            here[name] = dict(r, file=name)
+    return here
+
+def _bare(name): return re.sub(r' \(\d+\)(?=\.\w+$)', '', name) # a photo that finds its name taken gets a number
+
 
 # %% ../nbs/10d_collect.ipynb #4256fa78
 def _write_attribution(out, rows):
@@ -248,27 +266,28 @@ def collect_photos(
     out:str|Path,          # Folder to put a folder per class into
     classes:dict,          # Class -> words to look for; may be empty with a CSV file that has a column `class`
     source:str='openverse',# 'openverse', 'commons' or a CSV file
-    limit:int=100,         # Photos of each class, those that are there included
+    limit:int=100,         # Photos of each class, those that are there included, wherever they were moved to
     max_mb:float=20.,      # Megabytes of a photo, past which it is refused
     base:str=None,         # Base URL of the API, for tests
     web:Web=None,          # Fetches; made with its defaults if not given
     progress=iter,         # Called with an iterator of steps, for a progress bar
 )->dict:                   # `new`: files, `there`: how many were there, `same`: how many had the bytes of another, `failed`: URL -> why
-    "Collect photos into `out`, with `ATTRIBUTION.csv`; go on where an earlier call stopped. Raises `CableError` for what stops all."
+    "Collect photos into `out`, with `ATTRIBUTION.csv`; go on where an earlier call stopped. Raises `CableError` for what stops all, such as another call at work in `out`."
     out,web = Path(out),web or Web()
     if out.exists() and not out.is_dir(): raise CableError(f"'{out}' is a file; name a folder")
     _classes(out, classes)
     found = _found(web, classes, source, base)
     _classes(out, found)
-    rows,res = read_attribution(out),dict(new=[], there=0, same=0, failed={})
-    for _ in progress(_steps(out, found, rows, res, web, limit, int(max_mb*1e6))): pass
+    res = dict(new=[], there=0, same=0, failed={})
+    with claim(out): # two at once would write one list, each without the other's rows
+        for _ in progress(_steps(out, found, read_attribution(out), res, web, limit, int(max_mb*1e6))): pass
     return res
 
 # %% ../nbs/10d_collect.ipynb #e080d2a7
 def _steps(out, found, rows, res, web, limit, max_bytes):
     "Collect, yielding after each photo tried"
     for c,photos in found.items():
-        have,n = {r['url'] for r in rows.values() if r['class'] == c},0
+        have,n = {r['url'] for f,r in rows.items() if c in (r['class'], f.split('/')[0])},0 # asked for as `c`, or there now
         try:
             while n < limit and (f:=next(photos, None)):
                 if f.url in have: n,res['there'] = n+1,res['there']+1

@@ -53,6 +53,8 @@ def _read_groups(
     except (OSError, UnicodeDecodeError, csv.Error) as e: raise CableError(f"cannot read groups from '{file}' ({e}); give a CSV file") from e
     key = first(k for k in ('fname','name','file') if rows and k in rows[0])
     if not key or 'group' not in rows[0]: raise CableError(f"'{file}' needs a column 'fname' and a column 'group'; add them")
+    short = [i for i,r in enumerate(rows, 2) if not r[key] or not r['group']]
+    if short: raise CableError(f"row {short[0]} of '{file}' lacks a file name or a group; fill it in, or remove the row")
     return {Path(r[key]).name: (r['group'], r.get('split') or '') for r in rows}
 
 # %% ../nbs/00_data.ipynb #1fe7738d
@@ -120,7 +122,7 @@ def save_split(
     file:str|Path,      # CSV file to write
 )->Path:                # `file`
     "Write the split to `file`, whole or not at all"
-    with atomic_path(file) as tmp: items.to_csv(tmp, index=False)
+    with atomic_path(file) as tmp: items.to_csv(tmp, index=False, errors='surrogateescape') # a file's name may hold bytes that are no text
     return Path(file)
 
 # %% ../nbs/00_data.ipynb #e6097cb7
@@ -128,7 +130,7 @@ def load_split(
     file:str|Path, # CSV file of `save_split`
 )->pd.DataFrame:   # The table as it was saved
     "The split saved in `file`. Raises `CableError` if it is not one."
-    try: df = pd.read_csv(file, dtype=str, keep_default_na=False)
+    try: df = pd.read_csv(file, dtype=object, keep_default_na=False, encoding_errors='surrogateescape')
     except (OSError, ValueError) as e: raise CableError(f"cannot read the split '{file}' ({e}); save it again") from e
     if list(df.columns) != ['fname','label','group','split']: raise CableError(f"'{file}' is not a saved split; save it again")
     return df

@@ -298,7 +298,7 @@ def _caption(r):
     if r.was != r.fname: said.append(f'was {r.was}')
     if r.predicted: said.append(f'taken for {r.predicted}' if r.predicted != r.actual else f'named {r.predicted}')
     if r.loss == r.loss: said.append(f'loss {r.loss:.2f}')
-    if r.p_actual == r.p_actual: said.append(f'p {r.p_actual:.3f}')
+    if r.p_actual == r.p_actual: said.append(f'p(label) {r.p_actual:.3f}')
     return shown(', '.join(said))
 
 def plot_labels(

@@ -58,7 +58,7 @@ def open_image(
     if head[4:8] == b'ftyp' and b'avif' not in head and b'avis' not in head and 'HEIF' not in Image.OPEN:
         from pillow_heif import register_heif_opener
         register_heif_opener()
-    if 'TIFF' not in Image.OPEN: Image.init()
+    Image.init() # all of Pillow's formats; it knows when that is done already
     return Image.open(file, formats=[f for f in photo_formats if f in Image.OPEN])
 
 def _head(path):

@@ -243,12 +243,16 @@ def _draw_all(jobs, workers, progress):
 
 # %% ../nbs/11_render.ipynb #35d8aa88
 def _publish(rows, out):
-    "Write the manifest, unless the folder holds photos of another seed"
-    path = out/'manifest.csv'; new = {r['fname']: str(r['seed']) for r in rows}
-    try: old = {r['fname']: r['seed'] for r in csv.DictReader(path.open(newline=''))} if path.exists() else {}
+    "Write the manifest, unless the folder holds photos of another seed; photos of an earlier plan that are there stay in it"
+    path = out/'manifest.csv'; new = {r['fname']: r for r in rows}
+    try: old = {r['fname']: r for r in csv.DictReader(path.open(newline=''))} if path.exists() else {}
     except (OSError,KeyError,UnicodeDecodeError): old = {}
-    if any(old.get(k,v)!=v for k,v in new.items()): raise CableError(f"'{out}' holds photos of another seed; choose a new folder")
-    with atomic_path(path) as tmp, open(tmp,'w',newline='') as f: w = csv.DictWriter(f,columns,lineterminator='\n'); w.writeheader(); w.writerows(rows)
+    if any(k in old and old[k].get('seed')!=str(r['seed']) for k,r in new.items()): raise CableError(f"'{out}' holds photos of another seed; choose a new folder")
+    stay = {k: r for k,r in old.items() if k in new or (out/k).is_file()}
+    rows = stay|new if new.keys()<=stay.keys() else new|{k: r for k,r in stay.items() if k not in new} # a smaller plan leaves the order as it is
+    with atomic_path(path) as tmp, open(tmp,'w',newline='') as f:
+        w = csv.DictWriter(f,columns,extrasaction='ignore',lineterminator='\n'); w.writeheader(); w.writerows(rows.values())
+
 
 # %% ../nbs/11_render.ipynb #d8dfa90e
 def render_set(

@@ -7,7 +7,7 @@ __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest'
            'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
-import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
+import base64, html, importlib.metadata, io, json, platform, re, shlex, sys, time
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib.resources import files
@@ -20,7 +20,7 @@ from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, w
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
-from .deploy import export_model, file_digest, _check_out
+from .deploy import export_model, file_digest, _check_out, _is_word
 from .card import write_card
 from .starter import bf16_pays, starter_file, Rough
 from .outliers import get_outliers, get_unmet, as_trained, teach
@@ -36,6 +36,8 @@ def get_run_items(
     "The split table of the photos under `path` that open. Raises `CableError` if they are too few to train on."
     path = Path(path)
     items = get_items(path, groups)
+    odd = [k for k in sorted(items.label.unique()) if not _is_word(k) or re.search(r'[/\\]|^\.+$', k)]
+    if odd: raise CableError(f"the folder {odd[0]!r} cannot give a class its name; rename it, in letters and digits")
     bad = check_photos([path/f for f in items.fname])
     for reason in bad.values(): say(f'left out: {reason}')
     if len(bad) == len(items): raise CableError(f"none of the {len(items)} photos in '{path}' opens; save them again as JPEG")
@@ -65,7 +67,7 @@ def data_digest(
 )->str:                 # 64 hexadecimal digits
     "SHA-256 over names and contents of the photos in `items`"
     lines = [f'{f} {sha256((Path(path)/f).read_bytes()).hexdigest()}' for f in sorted(items.fname)]
-    return sha256('\n'.join(lines).encode()).hexdigest()
+    return sha256('\n'.join(lines).encode(errors='surrogateescape')).hexdigest()
 
 # %% ../nbs/16_run.ipynb #86dcfb51
 def warn_if_few(
@@ -186,10 +188,10 @@ def run_course(
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
     run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, more=None if data or more else False))
-    run._start(device, bs, outliers, more)
-    with claim(run.out) if run.team.first else nullcontext():
-        run._resume(epochs, finetune_epochs, fresh)
-        return run._train(epochs, finetune_epochs)._finish()
+    with plt.rc_context({'text.parse_math': False}): # the name of a class may hold a dollar
+        run._start(device, bs, outliers, more)
+        with claim(run.out) if run.team.first else nullcontext():
+            return run._resume(epochs, finetune_epochs, fresh)._train(epochs, finetune_epochs)._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
 def run_folder(
@@ -197,6 +199,13 @@ def run_folder(
 )->Path:                     # A folder in the workspace
     "Where the results of a run on `data` go if nobody says where"
     return workspace()/'runs'/(Path(os.path.abspath(data)).name or 'photos' if data else 'embedded')
+
+def _check_place(out):
+    "Raise `CableError` if there is something in `out` that a run would replace and that no run has written"
+    ours,keep = (out/'metrics.json').is_file(),out/'checkpoint'
+    if keep.exists() and not (keep/'settings.json').is_file() and (not keep.is_dir() or any(keep.iterdir())): raise CableError(f"'{keep}' is not of a run; move it away, or name another --out")
+    there = [p for n in ('report.html', 'model_card.md') if (p := out/n).exists()]
+    if there and not ours: raise CableError(f"'{there[0]}' is not of a run; move it away, or name another --out")
 
 def _places(data, groups, out):
     "Where photos, groups, photos of none of the classes, and results are"
@@ -243,13 +252,14 @@ def _start(self:_Run, device, bs, outliers, more):
     "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
+    _set_device(device)
     _check_out(self.out/'model')
+    _check_place(self.out)
     self.items = get_run_items(self.path, self.groups, seed, self.tell)
     if self.other and more: self.items = with_more(self.path, self.items, seed)
     if (s := warn_if_few(self.items)): self.tell(s)
     outliers = outliers or ('embedded' if self.other else 'none')
     self.outliers = [] if outliers == 'none' else get_outliers(outliers, self.tell)
-    _set_device(device)
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
     dls = self.get_dls(size=size)
@@ -263,19 +273,20 @@ def _same(self:_Run, epochs, finetune_epochs):
     "All that makes this run the same run when it is started again"
     arch,weights,_,_ = self.settings.values()
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
-    split = sha256(self.items.to_csv(index=False).encode()).hexdigest()
+    split = sha256(self.items.to_csv(index=False).encode(errors='surrogateescape')).hexdigest()
     return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device), bfloat16=bf16_pays(self.learn.dls.device),
                 weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
 def _resume(self:_Run, epochs, finetune_epochs, fresh):
-    "Keep the checkpoints of this very run, drop those of any other, and say which"
+    "Keep the checkpoints of this very run, drop those of any other, and say which; returns itself"
     done,differ = open_checkpoints(self.keep, self._same(epochs, finetune_epochs), fresh) if self.team.first else (0, [])
     if done: self.say(f"going on where this run was broken off: {done} of {epochs+finetune_epochs} epochs are done")
     if differ and not fresh: self.say(f"the run that was broken off here was another one (not the same: {', '.join(differ)}); starting afresh")
     if self.team.first: save_split(self.items, self.out/'split.csv')
     self.team.agree([done]) # nobody looks for a checkpoint before it is settled which may be there
+    return self
 
 # %% ../nbs/16_run.ipynb #e7286458
 @patch
@@ -360,8 +371,8 @@ def _finish(self:_Run):
     metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers),
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else Path(os.path.abspath(self.path)).name, data_digest=self.digest, command=self.command, notes=self.notes)
-    with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8')
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')
+    with atomic_path(self.out/'report.html') as tmp: tmp.write_text(report_html(metrics, self.figs, self.notes), encoding='utf-8', errors='backslashreplace')
     write_card(self.out)
     drop_checkpoints(self.keep)
     return metrics

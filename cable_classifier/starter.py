@@ -9,7 +9,7 @@ __all__ = ['starter_stats', 'parts', 'starter_file', 'load_body', 'starter_resne
            'linear_probe']
 
 # %% ../nbs/12_starter.ipynb #eae03168
-import functools, itertools, json, time
+import functools, itertools, json, shutil, time
 from hashlib import sha256
 from zipfile import BadZipFile
 from importlib.resources import files
@@ -152,7 +152,7 @@ def _snap(scene, plug, lut, s, dims, size, spp, seed, least=.035):
     albedo,normal = np.ascontiguousarray(np.clip(aov[...,-7:-4], 0, 1)),np.ascontiguousarray(aov[...,-4:-1])
     light = _denoiser()(np.ascontiguousarray(img[...,:3]), albedo, normal)
     cover = np.clip(img[...,3], 0, 1) if s['float'] else np.ones((size, size), np.float32)
-    return np.asarray(develop(np.maximum(light, 0), cover, np.isin(aov[...,-1], plug), s)),_maps(s, dims, aov, lut)
+    return np.asarray(develop(np.maximum(light, 0), cover, np.isin(aov[...,-1], plug)&(img[...,3]>.99), s)),_maps(s, dims, aov, lut)
 
 # %% ../nbs/12_starter.ipynb #97dc4940
 parts = 'surroundings','overmold','shell','inside' # what the first map tells apart; what is on a solid plug counts as inside
@@ -307,9 +307,9 @@ def part_error(
     return (pred[1][:,:len(parts)].argmax(1) != maps[:,0,2::4,2::4]).float().mean()
 
 # %% ../nbs/12_starter.ipynb #7a04b1b7
-def _starter_learner(dls, model, path):
-    "`model` with all its layers open, whose epochs are kept under `path`"
-    return Learner(dls, model, loss_func=turn_loss, metrics=[kind_error, part_error], wd=0.05, path=path, model_dir='starter-epochs',
+def _starter_learner(dls, model, path, epochs='starter-epochs'):
+    "`model` with all its layers open, whose epochs are kept under `path`, in the folder `epochs`"
+    return Learner(dls, model, loss_func=turn_loss, metrics=[kind_error, part_error], wd=0.05, path=path, model_dir=epochs,
                    cbs=[BFloat16(), ChannelsLast()])
 
 # %% ../nbs/12_starter.ipynb #695804ca
@@ -345,6 +345,19 @@ class _KeepEpoch(Callback):
         with atomic_path(file) as tmp: self.learn.save(tmp.with_suffix(''))
         file.with_stem(f'{self.stage}_{self.epoch-1}').unlink(missing_ok=True)
 
+# %% ../nbs/12_starter.ipynb #120a5d01
+def _epochs_of(data, stages, bs, seed, start):
+    "Name of the folder for the epochs of one training: whatever decides it is in the name, so that no other takes them up"
+    said = json.dumps([data, stages, bs, seed, start and sha256(Path(start).read_bytes()).hexdigest()])
+    return f'starter-epochs-{sha256(said.encode()).hexdigest()[:12]}'
+
+def _take_up(learn, i):
+    "Load the last finished epoch of stage `i`, if there is one; the number of the next"
+    done = [int(f.stem.split('_')[-1]) for f in (learn.path/learn.model_dir).glob(f'stage_{i}_*.pth')]
+    if done: learn.load(f'stage_{i}_{max(done)}')
+    return max(done, default=-1)+1
+
+
 # %% ../nbs/12_starter.ipynb #987b0ff4
 def train_starter(
     path:str|Path,            # Folder of `render_turns`
@@ -358,17 +371,17 @@ def train_starter(
     "Teach a ResNet-18 to read the plugs under `path`, and write its body to `out`. Raises `CableError` if photos or `start` do not serve."
     before = about_starter(start) if start else None
     set_seed(seed, reproducible=True)
-    cables,model = load_turns(path),None
+    cables,model,data = load_turns(path),None,turns_digest(path)
+    epochs_in = _epochs_of(data, stages, bs, seed, start)
     for i,(epochs,size,lr) in enumerate(stages):
         dls = turn_dls(cables, size, bs, seed+i)
         model = model or PlugReader(_new_body(start), dls.c)
-        learn = _starter_learner(dls, model, Path(out).parent)
-        done = sorted(int(f.stem.split('_')[-1]) for f in (learn.path/learn.model_dir).glob(f'stage_{i}_*.pth'))
-        if done: learn.load(f'stage_{i}_{done[-1]}')
-        first = done[-1]+1 if done else 0
+        learn = _starter_learner(dls, model, Path(out).parent, epochs_in)
+        first = _take_up(learn, i)
         learn.fit_one_cycle(epochs, lr, cbs=[_KeepEpoch(f'stage_{i}', first), *L(cbs)], start_epoch=first)
-    about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=turns_digest(path), before=before)
+    about = dict(kinds=list(dls.vocab), cables=len(cables), pictures=len(dls.train_ds), stages=stages, seed=seed, data=data, before=before)
     save_body(model.body, out, about)
+    shutil.rmtree(Path(out).parent/epochs_in, ignore_errors=True)
     return float(learn.validate()[1])
 
 # %% ../nbs/12_starter.ipynb #4716a7f9

@@ -48,6 +48,15 @@ def _put_back(hold:Path)->None:
     home = hold.parent/hold.name[1:-9] # without the dot before, and the eight letters after, the name
     if (hold/'.old').exists() and not home.exists(): os.replace(hold/'.old', home)
 
+def _publish(tmp:Path, path:Path, hold:Path)->None:
+    "Rename `tmp` to `path`; a folder that stands there is put aside in `hold`, and back if that fails"
+    if path.is_dir() and tmp.is_file(): raise CableError(f"'{path}' is a folder, where a file shall be written; move it away")
+    if path.is_dir(): os.replace(path, hold/'.old') # a folder cannot be renamed onto one that holds something
+    try: os.replace(tmp, path)
+    except BaseException:
+        _put_back(hold)
+        raise
+
 # %% ../nbs/15_workspace.ipynb #92116e0e
 @contextmanager
 def atomic_path(
@@ -64,11 +73,7 @@ def atomic_path(
         tmp = hold/path.name
         yield tmp
         _settle(tmp, (hold/'.mode').stat().st_mode & 0o777)
-        if path.is_dir(): os.replace(path, hold/'.old') # a folder cannot be renamed onto one that holds something
-        try: os.replace(tmp, path)
-        except BaseException:
-            _put_back(hold)
-            raise
+        _publish(tmp, path, hold)
     except Exception as e:
         if (why := _refusal(e)) is None: raise
         raise _said(why, path) from e

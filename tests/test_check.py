@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -181,6 +183,17 @@ def to_rgb_of(data):
     with open_image(io.BytesIO(data)) as im: return to_rgb(im)
 
 
+def test_formats_are_known_from_the_first_photo_on(tmp_path):
+    "Reading the EXIF of a JPEG brings in one more of Pillow's formats; the rest must come all the same. In a process that has read nothing yet."
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1).save(tmp_path/'1.jpg', exif=exif)
+    for f in ('2.webp', '3.avif', '4.tif'): picture(2).save(tmp_path/f)
+    code = "import sys; from PIL import Image; Image.open(sys.argv[1]).getexif().get(274); from cable_classifier.photos import open_photo; print([open_photo(f).size for f in sys.argv[1:]])"
+    said = subprocess.run([sys.executable, '-c', code, *map(str, sorted(tmp_path.iterdir()))], capture_output=True, text=True)
+    assert said.stdout.strip() == str([(120, 160)] + 3*[(160, 120)]), said.stderr
+
+
 def test_photo_errors_are_sentences(tmp_path):
     "`photo_errors` turns whatever a decoder raises into a `PhotoError` with a kind; `refuse_size` is one of its users"
     for e in (struct.error('x'), KeyError('x'), RecursionError(), MemoryError(), zlib.error('x'), OverflowError()):
@@ -237,6 +250,20 @@ def test_splits_from_a_file(drawer, tmp_path):
 def test_few_and_lopsided(drawer):
     for f in sorted((drawer/'class_1').iterdir())[4:]: f.unlink()
     assert set(check_folder(drawer).findings.kind) == {'few', 'lopsided'}
+
+
+def test_an_empty_class_is_told(drawer):
+    "With its name and 0 photos, in one split or in all; quarantine, hidden folders and links are no classes"
+    for d in ('class_2', '.hidden', 'quarantine'): (drawer/d).mkdir()
+    (drawer/'class_3').symlink_to(drawer/'class_0')
+    f = check_folder(drawer).findings.query('kind != "link"')
+    assert list(zip(f.kind, f.path)) == [('few', 'class_2')] and f.why.iloc[0].startswith('0 photos')
+    for d in ('train', 'test'): (drawer/d).mkdir()
+    (drawer/'class_3').unlink()
+    for c in range(3): (drawer/f'class_{c}').rename(drawer/'train'/f'class_{c}')
+    (drawer/'test'/'class_1').mkdir()
+    f = check_folder(drawer).findings
+    assert list(zip(f.kind, f.path)) == [('few', 'class_2')]
 
 
 def test_near_pairs_is_exact_and_bounded():
@@ -298,7 +325,7 @@ def test_fix_goes_on_after_an_interruption(drawer, monkeypatch):
         if str(a).endswith('03.jpg'): raise OSError(5, 'disk went away')
         real(a, b)
     monkeypatch.setattr(os, 'rename', rename)
-    with pytest.raises(OSError): fix_folder(report)
+    with pytest.raises(CableError, match="cannot move 'class_0/03.jpg' aside .disk went away.; 3 moved before it"): fix_folder(report)
     monkeypatch.undo()
     assert len(fix_folder(report)) == 3 # those that are still there
     assert len(read_journal(drawer/'quarantine'/'journal.csv')) == 7
@@ -314,6 +341,56 @@ def test_undo_overwrites_nothing(drawer):
     assert (drawer/'class_0'/'00.jpg').read_bytes() == b'new' and (drawer/'quarantine'/'class_0'/'00.jpg').read_bytes() == b'bad 0'
     (drawer/'class_0'/'00.jpg').unlink()
     assert undo_fix(drawer) == (['class_0/00.jpg'], {}) and not (drawer/'quarantine').exists()
+
+
+@pytest.mark.parametrize('path, moved_to', [('class_0/00.jpg', 'secret.txt'), ('../x', 'quarantine/class_0/00.jpg'), ('away/x.jpg', 'quarantine/class_0/00.jpg'),
+                                            ('class_0/00.jpg', 'away/secret.txt'), ('class_0/../../x', 'quarantine/class_0/00.jpg'), ('', 'quarantine/class_0/00.jpg'),
+                                            ('class_0/00.jpg', '..'), ('a\0b/x', 'quarantine/class_0/00.jpg')])
+def test_undo_does_not_leave_the_folder(drawer, path, moved_to):
+    "A journal may come from anywhere: what it names outside the folder, by .. or an absolute path or through a link, stays where it is"
+    from cable_classifier.check import _write_journal
+    outside = drawer.parent/'outside'
+    outside.mkdir()
+    (outside/'secret.txt').write_text('mine')
+    (drawer/'away').symlink_to(outside)
+    move_aside(drawer, [('class_0/00.jpg', 'empty', '')])
+    row, = read_journal(drawer/'quarantine'/'journal.csv')
+    _write_journal(drawer/'quarantine'/'journal.csv', [dict(row, path=path, moved_to=str(outside/moved_to) if moved_to == 'secret.txt' else moved_to)])
+    before = {k: v for k, v in snapshot(drawer.parent).items() if not k.endswith('journal.csv')}
+    if '\0' in path and not read_journal(drawer/'quarantine'/'journal.csv'): pytest.skip('this csv reader takes no NUL')
+    assert undo_fix(drawer) == ([], {path: 'leads out of the folder'})
+    assert {k: v for k, v in snapshot(drawer.parent).items() if not k.endswith('journal.csv')} == before
+    assert len(read_journal(drawer/'quarantine'/'journal.csv')) == 1
+
+
+def test_undo_says_what_cannot_be_moved(drawer, monkeypatch):
+    spoil(drawer, 2)
+    before = snapshot(drawer)
+    fix_folder(check_folder(drawer))
+    real = os.rename
+    def rename(a, b):
+        if str(a).endswith('00.jpg'): raise OSError(5, 'disk went away')
+        real(a, b)
+    monkeypatch.setattr(os, 'rename', rename)
+    assert undo_fix(drawer) == (['class_0/01.jpg'], {'class_0/00.jpg': 'cannot be moved (disk went away)'})
+    monkeypatch.undo()
+    assert undo_fix(drawer) == (['class_0/00.jpg'], {}) and snapshot(drawer) == before
+
+
+def test_a_journal_that_cannot_be_read_locks_nobody_out(drawer, monkeypatch):
+    "The lock goes back whatever goes wrong before the work begins"
+    (drawer/'quarantine').mkdir()
+    (drawer/'quarantine'/'journal.csv').mkdir()
+    for _ in range(2):
+        with pytest.raises(CableError, match='cannot read the journal'): move_aside(drawer, [('class_0/00.jpg', 'empty', '')])
+    (drawer/'quarantine'/'journal.csv').rmdir()
+    def stop(*a): raise KeyboardInterrupt
+    kept = [] # a traceback that is kept would hold the lock's object, and with it the lock
+    monkeypatch.setattr(module, '_write_journal', stop)
+    try: move_aside(drawer, [('class_0/00.jpg', 'empty', '')])
+    except KeyboardInterrupt as e: kept.append(e)
+    monkeypatch.undo()
+    assert move_aside(drawer, [('class_0/00.jpg', 'empty', '')]) == ['class_0/00.jpg'] and kept
 
 
 def test_twice_the_same_name(drawer):
@@ -345,7 +422,10 @@ def test_look_and_picture(drawer):
     (drawer/'class_0'/'x.jpg').write_bytes((drawer/'class_1'/'00.jpg').read_bytes())
     import matplotlib
     matplotlib.use('Agg')
-    assert len(plot_report(check_folder(drawer)).axes) >= 2
+    titles = [ax.get_title() for ax in plot_report(check_folder(drawer)).axes if ax.get_title()]
+    assert titles == ['conflict\nclass_0/x.jpg', 'conflict\nclass_1/00.jpg'] or titles == ['conflict\nclass_1/00.jpg', 'conflict\nclass_0/x.jpg'] # not once more the other way round
+    (drawer/'class_0'/'x.jpg').rename(drawer/'class_0'/'a_name_longer_than_24_letters.jpg')
+    assert any(ax.get_title() == 'conflict\n…nger_than_24_letters.jpg' for ax in plot_report(check_folder(drawer)).axes)
 
 
 def test_near_groups_join_what_is_tied(drawer):

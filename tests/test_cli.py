@@ -1,5 +1,6 @@
 "What a user types, and what they get for it."
 import json
+import os
 import shutil
 import sys
 
@@ -66,6 +67,44 @@ def test_a_note_where_the_model_goes(cables, photos, tmp_path):
     (model/'note.txt').write_text('mine')
     refused(cables('run', '--data', photos, '--out', tmp_path/'out'), model, 'holds other things than a model')
     assert {p.name for p in model.iterdir()} == {'.DS_Store', 'note.txt'} and [p.name for p in (tmp_path/'out').iterdir()] == ['model']
+
+
+def test_what_is_not_of_a_run_stays(cables, photos, tmp_path):
+    "Whoever names a folder with things of their own in it keeps them"
+    for i, mine in enumerate(('checkpoint/my/thesis.txt', 'report.html', 'model_card.md')):
+        (file := tmp_path/str(i)/mine).parent.mkdir(parents=True)
+        file.write_text('precious')
+        refused(cables('run', '--data', photos, '--out', tmp_path/str(i)), 'is not of a run', 'another --out')
+        assert file.read_text() == 'precious'
+
+
+@pytest.mark.parametrize('words', [('check', '', '--fix'), ('run', '--data', ''), ('run', '--groups', ''), ('predict', 'model', 'a.jpg', ''), ('render', ''), ('crop', 'photos', '')])
+def test_nothing_is_no_name(cables, words, tmp_path):
+    "A variable of a shell that is not set must not mean the folder one stands in"
+    refused(cables(*words), 'is empty')
+
+
+def test_class_names(cables, photos, tmp_path):
+    "What no model folder could hold is told before anything is trained"
+    (photos/'usb_c').rename(photos/'usb\\c')
+    refused(cables('run', '--data', photos, '--out', tmp_path/'out'), 'class', 'rename it')
+    assert not (tmp_path/'out').exists()
+
+
+def test_a_share_is_a_number(cables):
+    r = cables('shrink', 'a', 'b', '--most', 'nan')
+    assert r.returncode == 2 and 'nan is not a number' in r.stderr
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full here')
+@pytest.mark.parametrize('words', [('--help',), ('--version',), ('check', '{photos}')])
+def test_nobody_takes_the_answers(photos, words):
+    "A full disk behind the answers is a sentence"
+    import subprocess
+    words = [w.format(photos=photos) for w in words]
+    with open('/dev/full', 'w') as full:
+        r = subprocess.run([sys.executable, '-c', 'from cable_classifier.cli import main; main()', *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    refused(r, 'cannot write the answers', 'No space left')
 
 
 def test_names_are_one_line():

@@ -214,11 +214,63 @@ def test_attribution_and_resuming(server, web, tmp_path):
     with (tmp_path/'o/ATTRIBUTION.csv').open(encoding='utf-8') as f: assert len(list(csv.DictReader(f))) == 4
 
 
+@pytest.mark.parametrize('to', ['lightning/{}', 'quarantine/usb_c/{}', 'lightning/{} (1)'])
+def test_a_row_follows_its_photo(server, web, tmp_path, to):
+    "Relabelled or put aside, a photo keeps maker and licence, and is not fetched again; put back, it has its first name"
+    out = tmp_path/'o'
+    def collect(cls='usb_c', limit=3): return collect_photos(out, {cls: 'plug'}, limit=limit, base=server.base, web=web)
+    first = out/collect()['new'][1]
+    moved = out/f'{to.format(first.stem)}{first.suffix}'
+    moved.parent.mkdir(parents=True)
+    first.rename(moved)
+    rows = read_attribution(out)
+    assert len(rows) == 3 and rows[moved.relative_to(out).as_posix()]['creator'] == 'Ada'
+    server.hits.clear()
+    assert (collect()['there'], len(server.hits)) == (3, 1)
+    assert len(collect(limit=4)['new']) == 1 # which writes the list anew
+    rows = read_attribution(out)
+    assert len(rows) == 4 and rows[moved.relative_to(out).as_posix()]['class'] == 'usb_c'
+    before = moved.read_bytes()
+    again = collect('lightning', 3)
+    assert moved.read_bytes() == before and again['there'] == (moved.parent.name == 'lightning') and len(read_attribution(out)) == 4 + len(again['new'])
+    moved.rename(first)
+    assert read_attribution(out)[first.relative_to(out).as_posix()]['creator'] == 'Ada'
+
+
+def test_photos_of_one_address_in_two_classes_keep_a_row_each(server, web, tmp_path):
+    "One name in two folders: the photo that is at its place keeps its row, and the other row is lost with its photo only"
+    a, b = (listed(tmp_path, server, 'ok/1', cls=c).read_text().splitlines()[1] for c in 'ab')
+    (tmp_path/'l.csv').write_text(f'url,class\n{a}\n', encoding='utf-8')
+    name, = collect_photos(tmp_path/'o', {}, source=tmp_path/'l.csv', web=web)['new']
+    rows = read_attribution(tmp_path/'o')
+    other = f"b/{name.split('/')[1]}"
+    (tmp_path/'o/b').mkdir()
+    (tmp_path/'o'/other).write_bytes(photo(9))
+    collect._write_attribution(tmp_path/'o', rows | {other: rows[name] | {'file': other, 'class': 'b', 'sha256': 'x'}})
+    assert sorted(read_attribution(tmp_path/'o')) == [name, other]
+    (tmp_path/'o'/name).unlink()
+    assert sorted(read_attribution(tmp_path/'o')) == [other]
+
+
+def test_two_at_once_are_one_too_many(server, web, tmp_path):
+    "The second says so and writes nothing; the first ends, and the folder is free"
+    out, seen = tmp_path/'o', []
+    def meanwhile(steps):
+        for f in steps:
+            if not seen:
+                with pytest.raises(CableError, match='another run is writing') as e: collect_photos(out, dict(b='plug'), limit=1, base=server.base, web=web)
+                seen.append(str(e.value))
+            yield f
+    collect_photos(out, dict(a='plug'), limit=2, base=server.base, web=web, progress=meanwhile)
+    assert '\n' not in seen[0] and not (out/'b').exists() and len(read_attribution(out)) == 2
+    assert len(collect_photos(out, dict(b='plug'), limit=3, base=server.base, web=web)['new']) == 3
+
+
 def test_a_stop_between_photo_and_row_leaves_no_photo_without_its_row(server, web, tmp_path, monkeypatch):
     def stop(*a): raise KeyboardInterrupt
     monkeypatch.setattr(collect, 'open_photo', stop)
     with pytest.raises(KeyboardInterrupt): collect_photos(tmp_path/'o', dict(a='plug'), limit=1, base=server.base, web=web)
-    assert not [p for p in tmp_path.rglob('*') if p.is_file()]
+    assert [p.name for p in tmp_path.rglob('*') if p.is_file()] == ['.lock']
 
 
 def listed(tmp_path, server, *names, head='url,class', cls='a'):
@@ -231,7 +283,7 @@ def test_bad_photos_of_a_list_go_and_the_rest_stay(server, web, tmp_path):
     res = collect_photos(tmp_path/'o', {}, source=f, web=web)
     assert len(res['new']) == 2 and res['same'] == 1 and len(res['failed']) == 5
     assert sorted(p.suffix for p in (tmp_path/'o/a').iterdir()) == ['.jpg', '.png'] # named by what they are
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['l.csv', 'o'] and sorted(p.name for p in (tmp_path/'o').iterdir()) == ['ATTRIBUTION.csv', 'a']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['l.csv', 'o'] and sorted(p.name for p in (tmp_path/'o').iterdir()) == ['.lock', 'ATTRIBUTION.csv', 'a']
 
 
 @pytest.mark.parametrize('cls', ['..', '../x', '/x', 'a/b', '.hidden', 'a b', 'quarantine', 'CON', '-x', 'a\\b'])

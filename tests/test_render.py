@@ -95,6 +95,20 @@ def test_manifest_names_every_photo(tmp_path, drawn):
     assert sorted(r['fname'] for r in rows) == sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*.jpg'))
     assert len(rows) == 7*3+len(other_kinds) and {r['split'] for r in rows} == {'train', 'other'}
 
+def test_a_smaller_plan_forgets_no_photo(tmp_path, drawn):
+    "Whoever draws fewer kinds or photos into a folder keeps the rows of those that stay; rows of photos that are gone go too"
+    def names(): return [r['fname'] for r in csv.DictReader((tmp_path/'manifest.csv').open(newline=''))]
+    render_set(tmp_path, n=4, **small); whole = (tmp_path/'manifest.csv').read_bytes(); drawn.clear()
+    render_set(tmp_path, n=1, kinds=['usb_c'], **small)
+    assert (tmp_path/'manifest.csv').read_bytes() == whole and drawn == []
+    render_set(tmp_path, n=1, kinds=['rca'], **small)
+    assert sorted(names()) == sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*.jpg')) and len(names()) == 13
+    gone = tmp_path/names()[-1]; gone.unlink()
+    render_set(tmp_path, n=1, kinds=['rca'], **small)
+    assert len(names()) == 12 and gone.relative_to(tmp_path).as_posix() not in names()
+    render_set(tmp_path, n=5, **small)
+    assert len(names()) == 16 and names()[:15] == [r['fname'] for r in plan_set(5)]
+
 def test_no_cable_on_both_sides():
     rows = plan_set(60); side = {}
     for r in rows: side.setdefault(r['group'], set()).add(r['split'])

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 
 import cable_classifier.run as run
 from cable_classifier.cli import main
-from cable_classifier.data import embedded_zip, get_data, label_func
+from cable_classifier.data import embedded_zip, get_data, label_func, load_split, save_split
 from cable_classifier.outliers import outliers_zip
 from cable_classifier.render import plan_set
-from cable_classifier.run import get_run_items, more_zip, run_command, run_course, run_folder, with_more
+from cable_classifier.run import data_digest, get_run_items, more_zip, run_command, run_course, run_folder, with_more
 from cable_classifier.workspace import CableError, workspace
 
 
@@ -66,6 +66,18 @@ def test_places_are_named_after_the_folder(tmp_path, monkeypatch):
     assert run_folder('..') == run_folder('../../plugs/') == run_folder(tmp_path/'plugs') == workspace()/'runs'/'plugs'
     assert run_folder() == workspace()/'runs'/'embedded' and run_folder('/') == workspace()/'runs'/'photos'
     assert run_command(data='.', outliers='none') == 'cables run --data sub --outliers none'
+
+
+def test_names_that_are_no_text(tmp_path, embedded):
+    "Bytes that are no UTF-8 in a name keep nobody from training"
+    import os
+    import shutil
+    for label in ('a', 'b'):
+        (tmp_path/'p'/label).mkdir(parents=True)
+        for i, f in enumerate(sorted((embedded/'plugs'/'usb_c').iterdir())[:4]): shutil.copy(f, os.fsdecode(os.fsencode(tmp_path/'p'/label) + b'/%d\xff.jpg' % i))
+    items = get_run_items(tmp_path/'p', say=lambda s: None)
+    assert load_split(save_split(items, tmp_path/'split.csv')).values.tolist() == items.values.tolist()
+    assert len(data_digest(tmp_path/'p', items)) == 64
 
 
 def test_several_processes_are_told(monkeypatch):

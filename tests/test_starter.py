@@ -275,21 +275,40 @@ def test_digest_follows_contents(tmp_path):
     assert a != turns_digest(path)
 
 
+class Kill(Callback):
+    "Ends the program after `n` epochs, once they are kept; counts all"
+    order = 99
+    def __init__(self, n=99): self.n, self.done = n, 0
+    def after_train(self): self.done += 1 # not called in an epoch that is passed over
+    def after_epoch(self):
+        if self.done == self.n: raise KeyboardInterrupt
+
+
 def test_training_goes_on_from_its_last_epoch(tmp_path):
-    "Killed in its second stage, it trains what is left; a third call trains nothing and writes the same file"
-    path, out, epochs = turns_of(tmp_path/'t'), tmp_path/'out'/'w.safetensors', tmp_path/'out'/'starter-epochs'
-    call = dict(stages=[(1, 32, 1e-3), (2, 48, 1e-3)], bs=4)
-    train_starter(path, out, **call)
-    first, about = out.read_bytes(), about_starter(out)
+    "Killed in its second stage, it trains what is left, and takes its epochs away when it is done"
+    path, out = turns_of(tmp_path/'t'), tmp_path/'out'/'w.safetensors'
+    call, kill, rest = dict(stages=[(1, 32, 1e-3), (2, 48, 1e-3)], bs=4), Kill(2), Kill()
+    def kept(): return sorted(p.relative_to(out.parent).parts[1] for p in out.parent.glob('starter-epochs-*/*'))
+    with pytest.raises(KeyboardInterrupt): train_starter(path, out, **call, cbs=kill)
+    assert kept() == ['stage_0_0.pth', 'stage_1_0.pth'] and not out.exists()
+    train_starter(path, out, **call, cbs=rest)
+    about = about_starter(out)
+    assert rest.done == 1 and [p.name for p in out.parent.iterdir()] == [out.name]
     assert about['data'] == turns_digest(path) and about['cables'] == 4 and about['stages'] == [[1, 32, 1e-3], [2, 48, 1e-3]]
-    assert sorted(p.name for p in epochs.iterdir()) == ['stage_0_0.pth', 'stage_1_1.pth']
-    (epochs/'stage_1_1.pth').rename(epochs/'stage_1_0.pth')
-    kept = (epochs/'stage_0_0.pth').stat().st_mtime_ns
-    train_starter(path, out, **call)
-    assert sorted(p.name for p in epochs.iterdir()) == ['stage_0_0.pth', 'stage_1_1.pth'] and (epochs/'stage_0_0.pth').stat().st_mtime_ns == kept
-    before = out.read_bytes()
-    train_starter(path, out, **call)
-    assert out.read_bytes() == before and len(first) == len(before)
+
+
+def test_epochs_of_another_training_are_not_taken_up(tmp_path):
+    "Other photos, other stages, another seed or start: it begins anew, beside what was kept"
+    from cable_classifier.starter import _epochs_of
+    for f in 'ab': (tmp_path/f).write_bytes(f.encode())
+    of = dict(data='x', stages=((2, 32, 1e-3),), bs=4, seed=42, start=None)
+    other = [{}, dict(data='y'), dict(stages=((2, 48, 1e-3),)), dict(bs=3), dict(seed=43), dict(start=tmp_path/'a'), dict(start=tmp_path/'b')]
+    assert len({_epochs_of(**(of | o)) for o in other}) == len(other) and _epochs_of(**of) == _epochs_of(**(of | dict(stages=[[2, 32, 1e-3]])))
+    out, call, anew = tmp_path/'out'/'w.safetensors', dict(stages=[(2, 32, 1e-3)], bs=4), Kill()
+    with pytest.raises(KeyboardInterrupt): train_starter(turns_of(tmp_path/'t'), out, **call, cbs=Kill(1))
+    kept, = out.parent.iterdir()
+    train_starter(turns_of(tmp_path/'u', seed=1), out, **call, cbs=anew)
+    assert anew.done == 2 and sorted(out.parent.iterdir()) == sorted([kept, out])
 
 
 def test_training_goes_on_from_a_file(tmp_path):
