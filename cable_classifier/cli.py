@@ -288,6 +288,7 @@ def collect(
     "Collect photos that may be used into OUT, with their licences in ATTRIBUTION.csv."
     from cable_classifier.collect import collect_photos
     named = {k.strip(): v.strip() for k,_,v in (c.partition('=') for c in classes)}
+    if len(named) < len(classes): raise CableError('--class names one class twice; name each once, with all its words')
     if not all(named.values()): raise CableError('--class takes NAME="WORDS", such as --class usb_c="usb-c plug"')
     res = collect_photos(out, named, source, limit, progress=lambda steps: _bar(steps, None, 'collecting'))
     for why in res['failed'].values(): click.echo(_plain(f'error: {why}'), err=True)

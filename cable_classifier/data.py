@@ -66,7 +66,10 @@ def get_items(
 )->pd.DataFrame:          # One row a photo: `fname` (relative to `path`), `label`, `group`, `split` (as the table fixes it, else '')
     "Table of the photos under `path`. Raises `CableError` if there are no two classes of enough photos, or `groups` does not fit."
     path = Path(path)
-    fnames = [f for f in get_photos(path) if len(f.relative_to(path).parts) == 2 and f not in leave_out]
+    found = get_photos(path)
+    fnames = [f for f in found if len(f.relative_to(path).parts) == 2 and f not in leave_out]
+    deep = [f for f in found if len(f.relative_to(path).parts) > 2]
+    if deep and not fnames: raise CableError(f"the photos in '{path}' lie deeper than one folder per class; name the folder that holds the classes, such as '{deep[0].parent.parent}'")
     if not fnames: raise CableError(f"no photos in '{path}'; make one folder per class in it and put photos there")
     known = _known_groups(fnames, groups)
     df = pd.DataFrame([(f.relative_to(path).as_posix(), label_func(f), *known[f]) for f in fnames], columns=['fname','label','group','split'], dtype=object)

@@ -102,11 +102,14 @@ def unpacked(
     src:str|Path, # A zip file inside the installed package
     name:str,     # What the folder's name begins with
 )->Path:          # Folder in the workspace with what is in `src`
-    "The files of `src` in the workspace, unpacked on the first call. Raises `CableError` if the package lacks it."
+    "The files of `src` in the workspace, unpacked on the first call. Raises `CableError` if the package lacks it, or the folder lacks some of it."
     if not Path(src).exists(): raise CableError(f"the package lacks its photos '{src}'; install cable_classifier again")
     def unpack(path):
         with zipfile.ZipFile(src) as z: z.extractall(path)
-    return build_once(workspace()/'data'/f'{name}-{sha256(Path(src).read_bytes()).hexdigest()[:12]}', unpack)
+    path = build_once(workspace()/'data'/f'{name}-{sha256(Path(src).read_bytes()).hexdigest()[:12]}', unpack)
+    with zipfile.ZipFile(src) as z: gone = [n for n in z.namelist() if not (path/n).exists()]
+    if gone: raise CableError(f"'{gone[0]}' is gone from '{path}'; remove that folder, and it is unpacked again")
+    return path
 
 # %% ../nbs/15_workspace.ipynb #32305a72
 def _sweep(path:Path)->None:

@@ -27,10 +27,11 @@ def test_help_is_quick_and_light(cables):
 @pytest.mark.parametrize('spoil,words', [
     (lambda p: shutil.rmtree(p), ('no folder',)),
     (lambda p: [shutil.rmtree(d) for d in p.iterdir()], ('no photos', 'one folder per class')),
+    (lambda p: (p.rename(p.parent/'train'), p.mkdir(), (p.parent/'train').rename(p/'train')), ('deeper', 'photos/train')),
     (lambda p: [shutil.rmtree(p/c) for c in ('usb_c', 'micro_usb')], ('one class only', 'lightning')),
     (lambda p: [f.unlink() for f in sorted((p/'usb_c').iterdir())[1:]], ("'usb_c'", 'has 1 photo')),
     (lambda p: [f.write_bytes(b'not a photo') for f in p.rglob('*.jpg')], ('none of the 72 photos', 'opens')),
-], ids=['missing', 'empty', 'one class', 'one photo', 'none decodes'])
+], ids=['missing', 'empty', 'split already', 'one class', 'one photo', 'none decodes'])
 def test_bad_data_folder(cables, photos, tmp_path, spoil, words):
     "A data folder that cannot be trained on: one sentence, exit code 2, nothing written"
     spoil(photos)
@@ -92,6 +93,7 @@ def test_class_names(cables, photos, tmp_path):
 
 
 def test_a_share_is_a_number(cables):
+    refused(cables('collect', 'a', '--class', 'usb_c=one', '--class', 'usb_c=two'), 'twice')
     r = cables('shrink', 'a', 'b', '--most', 'nan')
     assert r.returncode == 2 and 'nan is not a number' in r.stderr
 
