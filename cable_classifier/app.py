@@ -103,7 +103,7 @@ def _bar(label, p, main):
 def answer_html(
     r:dict,          # Record of `predict_photos`
     model:Model,     # The model that made it
-    most:int=10,     # Bars at most, the likeliest classes first where there are more
+    most:int=10,     # Bars at most; where there are more classes, the likeliest ones, in the order of `vocab`
 )->str:              # A piece of HTML
     "The answer as a headline, a sentence and a bar for each class; or the error as a sentence"
     if r['error'] is not None: return f'<div class="cables-error" role="alert">{html.escape(r["error"])}</div>'
@@ -189,7 +189,8 @@ class PhotoBox(anywidget.AnyWidget):
     def _arrived(self, _, content, buffers):
         "Whatever the browser sends: a name and one buffer, word of a refusal, or it is dropped"
         if not isinstance(content, dict): return
-        if len(buffers or ()) == 1: self.got(content.get('name', ''), bytes(buffers[0]))
+        if len(buffers or ()) == 1:
+            if self.got: self.got(content.get('name', ''), bytes(buffers[0]))
         elif content.get('refused') is True and self.refused: self.refused()
 
 # %% ../nbs/13b_app.ipynb #104b473b
@@ -206,7 +207,7 @@ def _heat_html(model, im, x, c):
     i,j = np.unravel_index(heat.argmax(), heat.shape)
     where = f"{('top','middle','bottom')[3*i//len(heat)]} {('left','middle','right')[3*j//len(heat)]}"
     if heat.max() < np.log(1.5): return _img_html(im, 'The photo as it is', f'No map: covering any one part hardly weakens {label}. The whole photo speaks for it, or nothing does.')
-    caption = f'Covering the orange places weakens {label} most: it divides the odds by up to {np.exp(min(heat.max(), 50)):.3g}.'
+    caption = f'Covering the orange places weakens {label} most: it divides the odds, on average, by up to {np.exp(min(heat.max(), 50)):.3g}.'
     return _img_html(heat_picture(im, heat), f'Map of what counted, strongest at the {where}', caption)
 
 # %% ../nbs/13b_app.ipynb #0e35fb10
@@ -239,7 +240,8 @@ def _look(page, name, data):
     "Show the answer, then the map"
     m,im = page.model,open_upload(name, data)
     x = preprocess(im, m.size, m.mean, m.std, m.fit)
-    r,seen = _record(name, m.probs(x[None])[0], m),fits[m.fit](im, 320)
+    ps,score = m.answers(x[None])
+    r,seen = _record(name, ps[0], m, score=None if score is None else score[0]),fits[m.fit](im, 320)
     figs = _img_html(seen, 'The photo as the model sees it', 'What the model sees.')
     page.answer.value,page.pictures.value = answer_html(r, m),f'<div class="cables-pictures">{figs}</div>'
     figs += _heat_html(m, seen, x, m.vocab.index(r['label']))

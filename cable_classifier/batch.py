@@ -9,6 +9,7 @@ __all__ = ['list_sources', 'make_parts', 'write_part', 'finished_parts', 'count_
 # %% ../nbs/14a_batch.ipynb #d93ac268
 import io, json, logging, os, socket, tarfile
 from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from fastcore.basics import patch
@@ -78,7 +79,8 @@ def finished_parts(
 )->dict:     # File of each finished part -> its sources
     "The parts that are in `out`. Raises `CableError` if a file there is none of ours, or of another model."
     fs,name,local = _place(out)
-    files = sorted(fs.glob(f'{name}/part-*.parquet')) if fs.exists(name) else []
+    found = fs.find(name, maxdepth=1) if fs.exists(name) else [] # not `glob`: the folder's own name may hold a bracket
+    files = sorted(f for f in found if fnmatch(f.rsplit('/', 1)[-1], 'part-*.parquet'))
     done = {}
     for f in files:
         try:

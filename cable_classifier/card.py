@@ -64,7 +64,7 @@ def _rows(m):
     t = m['test']
     yield 'error rate',t['error_rate'],t['error_rate_ci95'],t['n']
     yield 'calibration error (ECE)',t['ece'],None,t['n']
-    yield 'answered "none of these", though it was one',t['refused'],share_interval(t['refused'], t['n']),t['n']
+    yield 'photos of the classes, answered "none of these"',t['refused'],share_interval(t['refused'], t['n']),t['n']
     if 'other_n' in t:
         yield 'other things, answered "none of these"',t['other_refused'],share_interval(t['other_refused'], t['other_n']),t['other_n']
         yield 'other things told from the classes (AUROC)',t['other_auroc'],auroc_interval(t['other_auroc'], t['n'], t['other_n']),t['n']+t['other_n']
@@ -113,7 +113,7 @@ Written by cable_classifier from the metrics.json beside it. To change a figure,
 
 ## What it is
 
-A classifier that names one of {names} on a photo, or says none of these. Architecture {arch}, started from {weights} weights, photos cut to a square of {size} pixels, seed {seed}.
+A classifier that names one of {names} on a photo, or says none of these. Architecture {arch}, started from {weights} weights, photos padded to a square of {size} pixels, seed {seed}.
 
 ## What it was made of
 

@@ -243,8 +243,8 @@ def _the_size(learn, check):
 
 # %% ../nbs/13_deploy.ipynb #3f1fd1f0
 def _check_out(out):
-    "Raise `CableError` if `out` is there and is not a model folder"
-    if out.is_symlink() or out.exists() and not out.is_dir() or out.is_dir() and {p.name for p in out.iterdir()} - {'model.json', *_weight_files}:
+    "Raise `CableError` if `out` is there and is not a model folder; what the Mac's Finder leaves in any folder, `.DS_Store`, does not count"
+    if out.is_symlink() or out.exists() and not out.is_dir() or out.is_dir() and {p.name for p in out.iterdir()} - {'model.json', '.DS_Store', *_weight_files}:
         raise CableError(f"'{out}' holds other things than a model; name a folder that does not exist yet")
 
 def _versions():

@@ -57,7 +57,7 @@ def plot_sweep(
         mine = lr is not None and np.isclose(rate, lr)
         a.plot(df.step, df.loss.clip(lower=1e-4), color='#D55E00' if mine else '0.8', lw=2 if mine else 1, zorder=3 if mine else 1)
     a.set(yscale='log', xlabel='step', ylabel='loss of the batch', title='Loss' if lr is None else f'Loss at rate {lr:.0e}')
-    end = sweep[sweep.step >= sweep.step.max()-20].groupby('lr').valid_error.mean()
+    end = sweep[sweep.step > sweep.step.max()-20].groupby('lr').valid_error.mean()
     b.plot(end.index, end, 'o-', color='0.5')
     if lr is not None: b.plot(lr, np.interp(np.log(lr), np.log(end.index), end), 'o', color='#D55E00', ms=12)
     b.set(xscale='log', ylim=(0,1), xlabel='learning rate', ylabel='error rate', title='Validation error, last twenty steps')

@@ -17,11 +17,12 @@ from fastai.vision.all import *
 def get_random(
     *loaders, # DataLoaders of one split each; every one shuffles with a generator of its own
 )->dict:      # Lists and numbers, fit for JSON
-    "The state of every generator that training draws from: Python's, numpy's, torch's, and those of `loaders`"
+    "The state of every generator that training draws from: Python's, numpy's, torch's, a GPU's, and those of `loaders`"
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    mps = torch.mps.get_rng_state().tolist() if torch.backends.mps.is_available() else [] # Apple's GPU
     name,keys,*rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=[name, keys.tolist(), *rest], torch=torch.get_rng_state().tolist(),
-                cuda=[o.tolist() for o in cuda], loaders=[dl.rng.getstate() for dl in loaders])
+                cuda=[o.tolist() for o in cuda], mps=mps, loaders=[dl.rng.getstate() for dl in loaders])
 
 # %% ../nbs/15b_resume.ipynb #ae29d225
 def set_random(
@@ -35,6 +36,7 @@ def set_random(
     np.random.set_state((name, np.array(keys, np.uint32), *rest))
     torch.set_rng_state(torch.tensor(state['torch'], dtype=torch.uint8))
     if state['cuda']: torch.cuda.set_rng_state_all([torch.tensor(o, dtype=torch.uint8) for o in state['cuda']])
+    if state.get('mps') and torch.backends.mps.is_available(): torch.mps.set_rng_state(torch.tensor(state['mps'], dtype=torch.uint8)) # older files have no 'mps'
     for dl,s in zip(loaders, state['loaders'], strict=True): put(dl.rng, s)
 
 # %% ../nbs/15b_resume.ipynb #e6ccfa88

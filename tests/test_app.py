@@ -36,6 +36,12 @@ def model(logits=(1, 2, 0), vocab=('a', nasty, 'c'), threshold=0.5, temperature=
     return Model(Path('m'), dict(arch='x', vocab=list(vocab), size=32, fit='crop', mean=[.5]*3, std=[.5]*3, temperature=temperature, threshold=threshold), Plain(logits))
 
 
+class Twofold(Plain):
+    "A session with a second answer: every photo is as familiar as it is told"
+    def __init__(self, logits, familiar): super().__init__(logits); self.familiar = familiar
+    def run(self, _, feed): return [*super().run(_, feed), np.full(len(feed['photos']), self.familiar, np.float32)]
+
+
 def as_bytes(im, fmt='JPEG', **kw):
     buf = io.BytesIO()
     im.save(buf, fmt, **kw)
@@ -94,6 +100,7 @@ def test_what_the_browser_sends_is_not_trusted():
     before = p.answer.value
     for content, buffers in ((None, [b'1']), ('x', [b'1']), ({}, []), ({}, None), ({}, [b'1', b'2']), ([], [b'1'])): p.box._arrived(p.box, content, buffers)
     assert p.answer.value == before
+    for content, buffers in (({'name': 'x'}, [b'1']), ({'refused': True}, [])): PhotoBox()._arrived(None, content, buffers) # a box that nobody listens to
 
 
 def test_nothing_of_an_upload_is_kept(tmp_path, monkeypatch):
@@ -119,6 +126,18 @@ def test_answer_says_what_the_model_says():
     assert '<h2>None of these</h2>' in said(temperature=2., threshold=0.6) and 'class="main"' not in said(temperature=2., threshold=0.6)
     assert '<h2>a</h2>' in said(logits=(9, 0, 0)) and 'class="main" style="width:100.0%"' in said(logits=(9, 0, 0))
     assert 'cannot say' in said(threshold=None) and 'None of these' not in said(threshold=None)
+
+
+@pytest.mark.parametrize('logits, familiar, none', [((20, 0, 0), .1, True), ((20, 0, 0), .9, False), ((1, 1.1, 1), .9, False), ((1, 1.1, 1), .1, True)])
+def test_a_familiarity_decides_where_there_is_one(logits, familiar, none):
+    "The page refuses what `predict_photos` refuses: what is not familiar, however sure the model is; and says nothing of a low confidence"
+    m = model(logits, vocab=('a', 'b', 'c'))
+    m.session = Twofold(logits, familiar)
+    p = Page(m)
+    p.got('x.jpg', as_bytes(grey))
+    assert m.predict([('x.jpg', as_bytes(grey))])[0]['none_of_these'] is none
+    assert ('<h2>None of these</h2>' in p.answer.value) is none and ('class="main"' in p.answer.value) is not none
+    if none: assert 'not like enough' in p.answer.value and 'confiden' not in p.answer.value and 'sure' not in p.answer.value
 
 
 def test_many_classes():

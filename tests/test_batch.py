@@ -77,6 +77,21 @@ def test_other_model(model, embedded, tmp_path):
     with pytest.raises(CableError, match='something else'): predict_many(model, [photos_in(tmp_path/'data', embedded, 2)], tmp_path/'out')
 
 
+@pytest.mark.parametrize('name', ['answers[1]', 'a*b', 'what?'])
+def test_folder_with_a_name_like_a_pattern(tmp_path, name):
+    "Answers in a folder whose name would be a pattern are found, and nothing of the folders beside or below it"
+    import pyarrow as pa
+    from cable_classifier.batch import count_try, end_tries, finished_parts, list_sources, write_part
+    out, part, schema = tmp_path/name, dict(file='part-0.parquet', sources=['a.jpg']), pa.schema([('path', pa.string())])
+    for folder in (out, out/'below', tmp_path/'answers1', tmp_path/'aXb'): write_part(str(folder), part, [dict(path='a.jpg')], schema, 'me')
+    assert [count_try(str(out), part) for _ in range(2)] == [0, 1]
+    end_tries(str(out), part)
+    (out/'notes.txt').write_text('none of ours')
+    assert finished_parts(str(out), 'me') == {str(out/'part-0.parquet'): ['a.jpg']}
+    (out/'a.jpg').write_bytes(b'x')
+    assert list_sources(out) == [str(out/'a.jpg')]
+
+
 def test_job_killed(model, embedded, tmp_path):
     "The whole job is killed in the middle, and started again: every photo once, nothing done twice"
     import pandas as pd

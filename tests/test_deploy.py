@@ -509,6 +509,9 @@ def test_export_replaces_a_model_or_keeps_it(learn, folder, tmp_path, monkeypatc
     "A second export takes the first one's place; one that fails leaves the first one whole"
     export_model(learn, folder, arch='second')
     assert load_model(folder).arch == 'second'
+    (folder/'.DS_Store').write_bytes(b'x') # the Mac's Finder was here
+    export_model(learn, folder, arch='second')
+    assert load_model(folder).arch == 'second'
     monkeypatch.setattr(deploy, '_assert_parity', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt): export_model(learn, folder, arch='third')
     assert load_model(folder).arch == 'second' and [p.name for p in tmp_path.iterdir()] == ['model']

@@ -164,6 +164,28 @@ def survive(runs, data, whole, out, kills, seed=42):
     print(f'survived {len(done)} kills, {amid} of them while a file was being written, in {ends+1} runs; finished epochs at each kill: {done}')
 
 
+def test_the_generator_of_an_apple_gpu(monkeypatch):
+    "Kept where there is one; a file without it, or a machine without it, is no obstacle"
+    import torch
+    from cable_classifier.resume import get_random, set_random
+    kept = get_random()
+    assert kept['mps'] == [] or torch.backends.mps.is_available()
+    held = [torch.tensor([1, 2, 3], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.mps, 'get_rng_state', lambda: held[0])
+    monkeypatch.setattr(torch.mps, 'set_rng_state', lambda s: held.__setitem__(0, s))
+    state = json.loads(json.dumps(get_random()))
+    held[0] = torch.tensor([9], dtype=torch.uint8)
+    set_random({k: v for k, v in state.items() if k != 'mps'})
+    assert held[0].tolist() == [9]
+    set_random(state)
+    assert held[0].tolist() == [1, 2, 3] and held[0].dtype == torch.uint8
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: False)
+    held[0] = None
+    set_random(state)
+    assert held[0] is None
+
+
 def test_two_at_once(whole):
     "Two runs in one workspace at the same time, each in its own folder: both end, and with the same figures and weights"
     (one, two), _ = whole
