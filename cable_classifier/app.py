@@ -7,7 +7,8 @@ __all__ = ['max_upload', 'max_visitors', 'clean_name', 'open_upload', 'log_odds'
            'PhotoBox', 'Page', 'show_page', 'serve_app']
 
 # %% ../nbs/13b_app.ipynb #ac5a969b
-import base64, html, io, os, socket, sys, tempfile
+import base64, html, io, os, signal, socket, sys, tempfile, threading
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -287,7 +288,7 @@ def _settings(folder, host, port):
 # %% ../nbs/13b_app.ipynb #8cfd9710
 def _server(settings, say, browser):
     "Voila, ready to start; it says its address once it listens, and turns visitors away when there are too many"
-    import threading, webbrowser
+    import webbrowser
     from tornado.web import HTTPError
     from voila.app import Voila
     class Server(Voila):
@@ -313,6 +314,17 @@ def _free_port(host, port):
     except (OSError, OverflowError, UnicodeError) as e:
         raise CableError(f"cannot listen at '{host}', port {port} ({getattr(e, 'strerror', None) or e}); give an address of this machine with --host and a free port with --port") from e
 
+# %% ../nbs/13b_app.ipynb #b61f8d27
+@contextmanager
+def _ended_kindly():
+    "In the block, a closed terminal or a plain `kill` ends this process as Ctrl-C does, so that it can tidy up"
+    def end(*_): raise KeyboardInterrupt
+    mine = threading.current_thread() is threading.main_thread() # nobody else may
+    old = {s: signal.signal(s, end) for n in ('SIGTERM', 'SIGHUP') if mine and (s := getattr(signal, n, None)) is not None}
+    try: yield
+    finally:
+        for s,handler in old.items(): signal.signal(s, handler)
+
 # %% ../nbs/13b_app.ipynb #84d1b31f
 def serve_app(
     folder:str|Path,       # A model folder
@@ -327,7 +339,7 @@ def serve_app(
     model = load_model(folder)
     port = _free_port(host, port)
     if not _is_local(host): say(f"whoever can reach this machine at '{host}' can use the page; there is no password")
-    with tempfile.TemporaryDirectory(prefix='cables-app-') as tmp:
+    with _ended_kindly(), tempfile.TemporaryDirectory(prefix='cables-app-') as tmp:
         _notebook(Path(tmp)/'cables.ipynb')
         own = dict(CABLES_APP_MODEL=str(folder), IPYTHONDIR=f'{tmp}/ipython', JUPYTER_CONFIG_DIR=f'{tmp}/jupyter', JUPYTER_DATA_DIR=f'{tmp}/data', JUPYTER_PREFER_ENV_PATH='1')
         say(f"serving {model}")

@@ -183,7 +183,8 @@ def cluster(
     logging.getLogger('ray.data').setLevel(logging.ERROR)
     here = dict(include_dashboard=False, object_store_memory=200_000_000)
     try: ray.init(address=address or 'local', logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
-    except (ConnectionError, RuntimeError, ValueError) as e: raise CableError(f"no Ray cluster at '{address}' ({e}); start one with `ray start --head`, or leave the address out") from e
+    except Exception as e: # Ray raises a plain one where a node does not come up in time
+        raise CableError(f"no Ray cluster at '{address}' ({e}); start one with `ray start --head`, or leave the address out" if address else f"Ray does not start here ({e}); try again when this machine has less to do") from e
     ray.data.DataContext.get_current().enable_progress_bars = False
     try: yield ray
     finally: ray.shutdown()

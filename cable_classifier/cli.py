@@ -343,6 +343,8 @@ def shrink(
     res = shrink_model(model, out, get_photos(photos) if photos else _embedded(model), most)
     told = f", {res['wrong_after']} are wrong instead of {res['wrong_before']}" if res['labelled'] else ''
     click.echo(_plain(f"{out}: a graph of {res['bytes_after']/1e6:.1f} MB instead of {res['bytes_before']/1e6:.1f}; of {res['n']} photos {res['changed']} get another name{told}"))
+    for why in res['left_out'].values(): click.echo(_plain(f'error: {why}'), err=True)
+    if res['left_out']: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #c6b2bd65
 @main.command()

@@ -7,7 +7,7 @@ __all__ = ['get_random', 'set_random', 'save_state', 'read_about', 'load_state',
            'open_checkpoints']
 
 # %% ../nbs/15b_resume.ipynb #84049f61
-import json, random, shutil, time
+import json, random, time
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from .workspace import CableError, atomic_path
@@ -158,10 +158,11 @@ def _recall(self:Checkpoint):
 def drop_checkpoints(
     folder:str|Path, # Folder of `open_checkpoints`
 ):
-    "Remove the checkpoints in `folder`, and `folder`. Raises `CableError` when the disk refuses."
+    "Remove the checkpoints in `folder`, and `folder` if nothing else is in it. Raises `CableError` when the disk refuses."
+    folder = Path(folder)
     try:
-        (Path(folder)/'settings.json').unlink(missing_ok=True)
-        if Path(folder).exists(): shutil.rmtree(folder)
+        for f in (folder/'settings.json', folder/'rates.json', *folder.glob('*.safetensors')): f.unlink(missing_ok=True)
+        if folder.exists() and not any(folder.iterdir()): folder.rmdir()
     except OSError as e: raise CableError(f"cannot remove the checkpoints in '{folder}' ({e.strerror}); remove that folder by hand") from e
 
 def _had(folder):

@@ -16,6 +16,11 @@ from .deploy import Model, _hush, _try_photo, load_model
 # %% ../nbs/13e_shrink.ipynb #7527a9c4
 _to_round = ['Conv','Relu','Add','MaxPool']
 
+def _in_8_bits(model):
+    "Has somebody shrunk `model` already?"
+    import onnx
+    return any(o.op_type == 'QuantizeLinear' for o in onnx.load(str(model.folder/'model.onnx')).graph.node)
+
 def _int8_graph(model, paths):
     "The graph of `model` in 8 bits as an ONNX message, with ranges from the photos at `paths`"
     import onnx
@@ -58,11 +63,13 @@ def shrink_model(
     paths,            # Paths of photos like those it was trained on, at least 40, labelled by their folders if possible
     most:float=.01,   # Share of the photos that may be named wrongly in addition
     n_ranges:int=96,  # Photos that give the ranges, at most half; the others are compared on
-)->dict:              # What `compare_models` says, and `bytes_before` and `bytes_after` of the graph
+)->dict:              # What `compare_models` says, `bytes_before` and `bytes_after` of the graph, and why photos were `left_out`
     "Write a model folder whose graph computes in 8 bits. Raises `CableError`, and writes nothing, if that costs more than `most`."
     model,out = load_model(folder),Path(out)
+    if _in_8_bits(model): raise CableError(f"'{folder}' is in 8 bits already; give the model it was made from")
     if out.exists(): raise CableError(f"'{out}' is there already; name a folder that does not exist yet")
-    paths = [p for p in paths if not isinstance(_try_photo(model, p), str)]
+    bad = {p: why for p in paths if isinstance(why := _try_photo(model, p), str)}
+    paths = [p for p in paths if p not in bad]
     if len(paths) < 40: raise CableError(f"{len(paths)} photos that open are too few to choose ranges and to compare; give at least 40")
     k = -(-len(paths)//min(n_ranges, len(paths)//2))
     with atomic_path(out) as tmp:
@@ -70,7 +77,7 @@ def shrink_model(
         res = compare_models(model, load_model(tmp), [p for i,p in enumerate(paths) if i%k])
         worse,n = (res['wrong_after']-res['wrong_before'], res['labelled']) if res['labelled'] else (res['changed'], res['n'])
         if worse > most*n: raise CableError(f"8 bits would cost {worse} of {n} photos, so nothing was written; keep '{folder}', or give more photos to choose ranges from")
-    return res | dict(zip(('bytes_before','bytes_after'), ((f/'model.onnx').stat().st_size for f in (model.folder, out))))
+    return res | dict(left_out=bad) | dict(zip(('bytes_before','bytes_after'), ((f/'model.onnx').stat().st_size for f in (model.folder, out))))
 
 # %% ../nbs/13e_shrink.ipynb #a1135813
 def _write_small(model, proto, folder):

@@ -366,14 +366,15 @@ def test_a_browser_that_does_not_play_by_the_rules(page, served, tmp_path):
 
 
 @pytest.mark.slow
-def test_leaves_nothing_behind(exported, tmp_path):
-    "Ctrl-C ends it with its notebooks; of its temporary folder nothing is left"
+@pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=['Ctrl-C', 'kill', 'terminal closed'])
+def test_leaves_nothing_behind(exported, tmp_path, sign):
+    "Ctrl-C, a plain kill or a closed terminal end it with its notebooks; of its temporary folder nothing is left"
     code = 'import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from cable_classifier.cli import main; sys.argv[1:] = ["app", sys.argv[1], "--port", "0", "--no-browser"]; main()'
     p = subprocess.Popen([sys.executable, '-u', '-c', code, str(exported)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=str(root), TMPDIR=str(tmp_path)))
     p.stdout.readline()
     url = re.search(r'http://\S+', p.stdout.readline())[0]
     assert ask(url)[0] == 200 and list(tmp_path.iterdir())
-    p.send_signal(signal.SIGINT)
+    p.send_signal(sign)
     _, err = p.communicate(timeout=30)
     assert 'Traceback' not in err and p.returncode in (0, 130)
     assert not list(tmp_path.iterdir())

@@ -93,7 +93,8 @@ def test_photos_without_labels(model, photos, tmp_path):
 def test_a_photo_that_does_not_open_is_left_out(model, photos, tmp_path):
     (tmp_path/'bad.jpg').write_bytes(b'no photo')
     res = shrink_model(model, tmp_path/'small', [tmp_path/'bad.jpg', *photos], most=.1)
-    assert res['n'] < len(photos)
+    assert res['n'] < len(photos) and list(res['left_out']) == [tmp_path/'bad.jpg']
+    with pytest.raises(CableError, match='in 8 bits already'): shrink_model(tmp_path/'small', tmp_path/'smaller', photos)
 
 
 @pytest.mark.parametrize('case,word', [('there', 'is there already'), ('few', 'too few'), ('costs', 'nothing was written'), ('no model', 'no model in'), ('spoilt', 'not the file that')])
