@@ -9,7 +9,7 @@ __all__ = ['split_names', 'sidecars', 'near_bits', 'near_all', 'near_levels', 'k
            'near_groups', 'join_near']
 
 # %% ../nbs/10c_check.ipynb #f6fd8c63
-import csv, io, json, multiprocessing, os, signal, stat, sys, time
+import csv, io, json, multiprocessing, os, re, signal, stat, sys, time
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from filelock import FileLock, Timeout
 from PIL import Image
-from .photos import PhotoError, open_image, open_photo, photo_errors, refuse_size, to_rgb, photo_formats, photo_suffixes, max_bytes
+from .photos import PhotoError, open_csv, open_image, open_photo, photo_errors, refuse_size, to_rgb, photo_formats, photo_suffixes, max_bytes
 from .workspace import CableError, atomic_path
 
 # %% ../nbs/10c_check.ipynb #e013d025
@@ -161,7 +161,7 @@ def _place(rel, deep):
 
 def _is_deep(root):
     "Is the folder split already, into train/ and valid/ or test/?"
-    try: names = {e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith('.') and e.name != 'quarantine'}
+    try: names = {e.name for e in os.scandir(root) if os.path.isdir(e.path) and not e.name.startswith('.') and e.name != 'quarantine'}
     except OSError as e: raise CableError(f"cannot read the folder '{root}' ({e.strerror}); change its permissions") from e
     return len(names) > 1 and 'train' in {split_names.get(n) for n in names} and all(n in split_names for n in names)
 
@@ -232,6 +232,7 @@ kinds = dict( # kind: (error or note, does --fix move it, what it means)
     dark=('note', False, 'too dark'), blurred=('note', False, 'sharp nowhere'), odd_shape=('note', False, 'very long or very tall'),
     moving=('note', False, 'moves; its first picture is used'), link=('note', False, 'link out of the folder, or to a folder'),
     stray=('note', False, 'photo outside a class folder, never read'), foreign=('note', False, 'no photo by its name, never read'),
+    unsplit=('note', False, 'photos or names that the split and the folder do not share'),
     few=('note', False, 'class with few photos'), lopsided=('note', False, 'class far smaller than the largest'))
 min_side, max_aspect = 48, 4   # the model sees 224 pixels; longer than 4 to 1, a centre crop shows a quarter
 min_light, min_spread, min_sharp = 64, 4, 6
@@ -298,8 +299,10 @@ def _class_notes(folders, labels):
     counts.update(labels)
     most = max(counts.values())
     for c,n in sorted(counts.items()):
-        if n < few_photos: yield c, 'few', f'{n} photos; fewer than {few_photos}, 100 a good start'
-        if 0 < n*max_ratio < most: yield c, 'lopsided', f'{n} photos, the largest class has {most}'
+        if n < few_photos: yield c, 'few', f'{_photos(n)}; fewer than {few_photos}, 100 a good start'
+        if 0 < n*max_ratio < most: yield c, 'lopsided', f'{_photos(n)}, the largest class has {most}'
+
+def _photos(n): return f"{n} photo{'s'*(n != 1)}"
 
 
 # %% ../nbs/10c_check.ipynb #f7f3d614
@@ -327,12 +330,19 @@ class Report:
 def read_splits(
     file:str|Path, # CSV file with columns `fname` and `split`, as `save_split` writes
 )->dict:           # Path relative to the folder -> 'train', 'valid' or 'test'
-    "Splits by file name. Raises `CableError` if the file lacks the columns."
-    try:
-        with open(file, newline='', encoding='utf-8-sig', errors='surrogateescape') as f: rows = list(csv.DictReader(f))
-    except (OSError, csv.Error) as e: raise CableError(f"cannot read the splits '{file}' ({e}); give a CSV file") from e
-    if not rows or not {'fname', 'split'} <= set(rows[0]): raise CableError(f"'{file}' needs a column 'fname' and a column 'split'; give what save_split wrote")
-    return {r['fname']: r['split'] for r in rows}
+    "Splits by file name. Raises `CableError` if the file lacks the columns, or names another split."
+    with open_csv(file, 'the splits', 'give a CSV file') as r: rows = [(r.line_num, row) for row in r]
+    if not rows or not {'fname', 'split'} <= set(rows[0][1]): raise CableError(f"'{file}' needs a column 'fname' and a column 'split'; give what save_split wrote")
+    for i,r in rows:
+        if r['split'] not in split_names: raise CableError(f"line {i} of '{file}': no split '{r['split'] or ''}'; write train, valid or test")
+    return {r['fname']: split_names[r['split']] for _,r in rows}
+
+def _unsplit(splits, named, paths, root):
+    "A finding on what the file `splits` and the folder do not share. Raises `CableError` if that is all."
+    other, without = len(named.keys() - set(paths)), len(set(paths) - named.keys())
+    if paths and other == len(named): raise CableError(f"'{splits}' names none of the photos in '{root}'; give the split of this folder, each fname as seen from it")
+    why = [f'{_photos(without)} not in it']*(without > 0) + [f"{other} of its {len(named)} names without a photo here"]*(other > 0)
+    return [(str(splits), 'unsplit', '; '.join(why), '')] if why else []
 
 # %% ../nbs/10c_check.ipynb #6a4b834d
 def _sort_files(root, splits):
@@ -360,9 +370,10 @@ def check_folder(
     "Everything that is wrong with the photos under `path`. Nothing is changed. Raises `CableError` if no class folder with photos is there."
     root, start = Path(path), time.perf_counter()
     if full: import imagehash, scipy.fftpack # here, once, and not in each process
-    if not root.exists(): raise CableError(f"no folder '{root}'; name one that holds a folder of photos per class")
-    if not root.is_dir(): raise CableError(f"'{root}' is a file; name the folder that holds a folder of photos per class")
-    paths, places, rows = _sort_files(root, read_splits(splits) if splits else None)
+    _want_folder(root)
+    named = read_splits(splits) if splits else {}
+    paths, places, rows = _sort_files(root, named)
+    if splits: rows += _unsplit(splits, named, paths, root)
     if not paths: raise CableError(f"no class folder with photos in '{root}'; make one folder per class in it and put photos there")
     at, looks = {p: i for i,p in enumerate(paths)}, [None]*len(paths)
     looked = (look or _looks)(paths, root, full, workers)
@@ -379,6 +390,10 @@ def _file_table(looks, places):
     df.insert(1, 'label', pd.Categorical(pd.Series([c for c,_ in places], dtype=object)))
     df.insert(2, 'split', pd.Categorical(pd.Series([s for _,s in places], dtype=object)))
     return df
+
+def _want_folder(root):
+    if not os.path.exists(root): raise CableError(f"no folder '{root}'; name one that holds a folder of photos per class")
+    if not os.path.isdir(root): raise CableError(f"'{root}' is a file; name the folder that holds a folder of photos per class")
 
 def _finding_table(rows):
     rows = sorted(rows, key=lambda r: (list(kinds).index(r[1]), r[0]))
@@ -412,12 +427,19 @@ _columns = ['time', 'path', 'moved_to', 'kind', 'why', 'digest', 'end']
 def read_journal(
     file:str|Path, # `journal.csv` of a quarantine
 )->list:           # Rows as dicts, whole ones only
-    "What was moved, oldest first; a last line cut off by a power failure is left out, since its move never began"
+    "What was moved, oldest first; a last line cut off by a power failure is left out, since its move never began. Raises `CableError` if it is not ours."
+    if not os.path.lexists(file): return []
     try:
-        with open(file, newline='', encoding='utf-8', errors='surrogateescape') as f: rows = list(csv.DictReader(f))
-    except FileNotFoundError: return []
-    except (OSError, csv.Error) as e: raise CableError(f"cannot read the journal '{file}' ({e}); mend it by hand, nothing was moved") from e
-    return [r for r in rows if r.get('end') == '.']
+        if not os.path.isfile(file): raise OSError(0, 'not a plain file')
+        with open(file, newline='', encoding='utf-8', errors='surrogateescape') as f: rows = [r for r in csv.reader(f) if r]
+    except OSError as e: raise CableError(f"cannot read the journal '{file}' ({e.strerror}); mend it by hand, nothing was moved") from e
+    except csv.Error: rows = [['?']]
+    if not rows: return []
+    def whole(r): return len(r) == len(_columns) and r[-1] == '.'
+    if not whole(rows[-1]) and re.fullmatch(r'[\dT:\0-]*', rows[-1][0]): rows.pop() # it begins with a time, or a part of one
+    if rows[:1] != [_columns] or not all(map(whole, rows[1:])):
+        raise CableError(f"'{file}' was not written by cables check; move it away")
+    return [dict(zip(_columns, r)) for r in rows[1:]]
 
 def _write_journal(file, rows):
     with atomic_path(file) as tmp, open(tmp, 'w', newline='', encoding='utf-8', errors='surrogateescape') as f:
@@ -430,6 +452,7 @@ def _write_journal(file, rows):
 def _quarantine(root):
     "The quarantine, made if need be, known to be writable, and locked"
     q = root/'quarantine'
+    if os.path.islink(q): raise CableError(f"'{q}' is a link, and leads elsewhere; remove it, nothing was moved")
     try:
         q.mkdir(exist_ok=True)
         lock = FileLock(q/'.lock', timeout=0)
@@ -455,9 +478,11 @@ def move_aside(
     rows,          # (path relative to `root`, kind, sentence) of each file to move
 )->list:           # Paths that were moved
     "Move files into `root/quarantine/`, each written to the journal first. Raises `CableError` if the quarantine cannot be written, or a file not moved."
-    root, moved = Path(root), []
+    root, rows, moved = Path(root), list(rows), []
     with _quarantine(root) as q, open(q/'journal.csv', 'a', newline='', encoding='utf-8', errors='surrogateescape') as f:
         w = csv.DictWriter(f, _columns)
+        for path,*_ in rows:
+            if _leads_out(q, q/path): raise CableError(f"'{path}' would leave '{q}', through a link in there; remove that, nothing was moved")
         for path,kind,why in rows:
             src, dst = root/path, _free_name(q/path)
             if not os.path.lexists(src): continue
@@ -480,7 +505,7 @@ def fix_folder(
     "Move aside what needs no judgement. Raises `CableError`, with nothing moved, if that is more than a fifth and `yes` is not set."
     f = report.findings[report.findings.moves].drop_duplicates('path')
     if len(f) > len(report.files)/5 and not yes:
-        raise CableError(f"{len(f)} of {len(report.files)} photos in '{report.path}' would go, more than a fifth; look at the report first, then add --yes")
+        raise CableError(f"{len(f)} of {_photos(len(report.files))} in '{report.path}' would go, more than a fifth; look at the report first, then add --yes")
     return move_aside(report.path, f[['path','kind','why']].itertuples(index=False)) if len(f) else []
 
 # %% ../nbs/10c_check.ipynb #44f9a261
@@ -489,11 +514,13 @@ def undo_fix(
 )->tuple:          # Paths that were put back; path -> reason of those that were not
     "Put everything back from quarantine. Nothing is overwritten, nothing leaves the folder. Raises `CableError` if there is nothing to undo."
     root = Path(path)
+    if not os.path.isdir(root): raise CableError(f"no folder '{root}'; name the one that was fixed")
     if not read_journal(root/'quarantine'/'journal.csv'): raise CableError(f"nothing to undo in '{root}': no journal in its quarantine")
     back, left, keep = [], {}, []
     with _quarantine(root) as q:
         for r in reversed(read_journal(q/'journal.csv')):
-            if not os.path.lexists(root/r['moved_to']): continue # never left, or is back already
+            here, back_there = (os.path.lexists(root/r[k]) for k in ('moved_to', 'path'))
+            if r['kind'] == 'kept' or back_there and not here: continue # no move; never left, or is back already
             if why:=_put_back(root, r): left[r['path']] = why; keep.insert(0, r)
             else: back.append(r['path'])
         _write_journal(q/'journal.csv', keep)
@@ -506,12 +533,23 @@ def _put_back(root, r):
     "Move the file of journal row `r` back to its place; '', or why not"
     src, dst = root/r['moved_to'], root/r['path']
     if _leads_out(root, src) or _leads_out(root, dst): return 'leads out of the folder'
+    if not _may_be_ours(r): return 'is in a line of the journal that cables did not write'
+    if not os.path.lexists(src): return 'is no longer in the quarantine'
     if os.path.lexists(dst): return 'another file has its name now'
     try:
+        if r['digest'] and not os.path.islink(src) and r['digest'] != _digest(src): return 'has been changed since; put it back by hand'
         dst.parent.mkdir(parents=True, exist_ok=True)
         os.rename(src, dst)
     except OSError as e: return f'cannot be moved ({e.strerror or e})'
     return ''
+
+def _may_be_ours(r):
+    "Whether row `r` is of a form that we write: into quarantine, or, with a digest, a photo to a class as `label` moves it; nothing hidden"
+    old, new = (Path(r[k]).parts for k in ('path', 'moved_to'))
+    if not old or not new or any(p.startswith('.') for p in old+new): return False
+    if r['kind'] in ('relabelled', 'added'):
+        return bool(r['digest']) and new[0] != 'quarantine' and all(len(p) > 1 + (p[0] == 'quarantine') and Path(p[-1]).suffix.lower() in photo_suffixes for p in (old, new))
+    return new[0] == 'quarantine' and len(new) > 1 and new != ('quarantine', 'journal.csv') and old[0] != 'quarantine'
 
 
 # %% ../nbs/10c_check.ipynb #eef61817

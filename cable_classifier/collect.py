@@ -7,7 +7,7 @@ __all__ = ['Found', 'public_address', 'Web', 'fetch', 'find_openverse', 'find_co
            'collect_photos']
 
 # %% ../nbs/10d_collect.ipynb #ff5b2fa9
-import csv, hashlib, io, ipaddress, json, re, socket, time
+import csv, hashlib, io, ipaddress, json, os, re, socket, time
 from collections import defaultdict, namedtuple
 from html import unescape
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib3.util.connection import create_connection
 from urllib3.util.retry import Retry
 from . import __version__
 from .workspace import CableError, atomic_path, claim
-from .photos import open_image, open_photo, photo_formats
+from .photos import open_csv, open_image, open_photo, photo_formats
 
 # %% ../nbs/10d_collect.ipynb #e49538ad
 def public_address(
@@ -151,12 +151,13 @@ def find_openverse(
     while page <= min(pages, 12): # 240 photos: what it gives without a key
         res = _json(web, f'{base}/v1/images/', q=query, page=page, page_size=20)
         for r in res.get('results') or []:
-            yield Found(*(_text(r.get(k)) for k in ('url', 'foreign_landing_url', 'title', 'creator')),
-                        _text(f"{r.get('license') or ''} {r.get('license_version') or ''}"), _text(r.get('license_url')), 'openverse')
+            yield Found(*(_bare_text(r.get(k)) for k in ('url', 'foreign_landing_url')), _text(r.get('title')), _text(r.get('creator')),
+                        _text(f"{r.get('license') or ''} {r.get('license_version') or ''}"), _bare_text(r.get('license_url')), 'openverse')
         page,pages = page+1,int(res.get('page_count') or 0)
 
 # %% ../nbs/10d_collect.ipynb #a188b803
 def _text(s): return ' '.join(unescape(re.sub(r'<[^>]*>', ' ', str(s or ''))).split())[:500] # Commons writes HTML
+def _bare_text(s): return str(s or '').strip() # an address is left as it is
 
 # %% ../nbs/10d_collect.ipynb #41a38481
 def find_commons(
@@ -177,15 +178,24 @@ def find_commons(
         more = res.get('continue')
 
 # %% ../nbs/10d_collect.ipynb #71df4841
+class _Listed(Found): line = 0 # where it stands in its list
+
 def find_csv(
     fname:str|Path, # A CSV file with a column `url`
 )->list:            # Pairs of class ('' if the file names none) and `Found`
     "The photos that a CSV file lists. Raises `CableError` if it cannot be read or has no column `url`."
-    try: rows = list(csv.DictReader(io.StringIO(Path(fname).read_text(encoding='utf-8-sig'))))
-    except (OSError, UnicodeError, csv.Error) as e: raise CableError(f"cannot read '{fname}' ({e}); name a CSV file in UTF-8") from e
-    rows = [{(k or '').strip().lower(): _text(v) for k,v in r.items() if not isinstance(v, list)} for r in rows]
-    if not rows or 'url' not in rows[0]: raise CableError(f"'{fname}' has no column 'url' with rows under it; its first line must name the columns, one of them url")
-    return [(r.get('class', ''), Found(r.get('url', ''), r.get('page', ''), r.get('title', ''), r.get('creator', ''), r.get('licence') or r.get('license', ''), '', 'csv')) for r in rows]
+    with open_csv(fname, 'the list', 'name a CSV file in UTF-8', errors='strict') as r: rows = [(r.line_num, row) for row in r]
+    return [_listed(fname, i, {(k or '').strip().lower(): v for k,v in r.items() if not isinstance(v, list)}) for i,r in rows] or _no_url(fname)
+
+def _no_url(fname): raise CableError(f"'{fname}' has no column 'url' with rows under it; its first line must name the columns, one of them url")
+
+def _listed(fname, line, r):
+    "Class and `Found` of a row, which knows its line"
+    if 'url' not in r: _no_url(fname)
+    f = _Listed(_bare_text(r['url']), _bare_text(r.get('page')), _text(r.get('title')), _text(r.get('creator')), _text(r.get('licence') or r.get('license')),
+                _bare_text(r.get('licence_url') or r.get('license_url')), 'csv')
+    f.line = line
+    return _bare_text(r.get('class')), f
 
 # %% ../nbs/10d_collect.ipynb #583e2206
 _columns = ('file', 'class', *Found._fields, 'sha256')
@@ -195,8 +205,9 @@ def read_attribution(
 )->dict:          # File, where it lies now -> its row, for photos that are there
     "The rows of `ATTRIBUTION.csv` in `out` whose photo is there, in its class or wherever it was moved to, quarantine included"
     f = Path(out)/'ATTRIBUTION.csv'
-    try: rows = list(csv.DictReader(io.StringIO(f.read_text(encoding='utf-8')))) if f.exists() else []
-    except (OSError, UnicodeError, csv.Error) as e: raise CableError(f"cannot read '{f}' ({e}); move it away") from e
+    rows = []
+    if os.path.lexists(f):
+        with open_csv(f, 'the list', 'move it away', errors='strict') as r: rows = list(r)
     if rows and not set(_columns) <= set(rows[0]): raise CableError(f"'{f}' was not written by cables collect; move it away or choose another folder")
     return _follow(Path(out), rows)
 
@@ -248,7 +259,7 @@ def _classes(out, classes):
     for c in classes:
         if not re.fullmatch(r'[A-Za-z0-9]\w{0,63}(-\w+)*', c, re.ASCII) or c.lower() in ('quarantine', 'con', 'nul', 'aux', 'prn'):
             raise CableError(f"'{c[:80]}' cannot be the name of a class; use letters, digits, - and _")
-        if (out/c).is_symlink() or (out/c).exists() and not (out/c).is_dir(): raise CableError(f"'{out/c}' is not a folder; move it away")
+        if os.path.islink(out/c) or os.path.exists(out/c) and not os.path.isdir(out/c): raise CableError(f"'{out/c}' is not a folder; move it away")
 
 def _found(web, classes, source, base):
     "For each class an iterator of `Found`"
@@ -256,9 +267,12 @@ def _found(web, classes, source, base):
         if not classes: raise CableError(f'no class; say what to look for, such as --class usb_c="usb-c plug"')
         find = find_openverse if source == 'openverse' else find_commons
         return {c: find(web, q, **(dict(base=base) if base else {})) for c,q in classes.items()}
+    if not str(source).lower().endswith('.csv') and not os.path.exists(source): raise CableError(f"no such source '{source}': openverse, commons, or a CSV file")
     rows,by = find_csv(source),{}
     for c,f in rows: by.setdefault(c or (next(iter(classes)) if len(classes) == 1 else ''), []).append(f)
     if '' in by: raise CableError(f"'{source}' has rows without a class; add a column 'class' or give one --class")
+    for c in classes:
+        if c not in by: raise CableError(f"'{source}' has no class '{c}'; it has {', '.join(by)}")
     return {c: iter(v) for c,v in by.items() if not classes or c in classes}
 
 # %% ../nbs/10d_collect.ipynb #0a97c73a
@@ -274,13 +288,15 @@ def collect_photos(
 )->dict:                   # `new`: files, `there`: how many were there, `same`: how many had the bytes of another, `failed`: URL -> why
     "Collect photos into `out`, with `ATTRIBUTION.csv`; go on where an earlier call stopped. Raises `CableError` for what stops all, such as another call at work in `out`."
     out,web = Path(out),web or Web()
-    if out.exists() and not out.is_dir(): raise CableError(f"'{out}' is a file; name a folder")
+    if os.path.exists(out) and not os.path.isdir(out): raise CableError(f"'{out}' is a file; name a folder")
     _classes(out, classes)
     found = _found(web, classes, source, base)
     _classes(out, found)
-    res = dict(new=[], there=0, same=0, failed={})
+    res,there = dict(new=[], there=0, same=0, failed={}),os.path.exists(out)
     with claim(out): # two at once would write one list, each without the other's rows
-        for _ in progress(_steps(out, found, read_attribution(out), res, web, limit, int(max_mb*1e6))): pass
+        try:
+            for _ in progress(_steps(out, found, read_attribution(out), res, web, limit, int(max_mb*1e6))): pass
+        finally: there or _drop_empty(out)
     return res
 
 # %% ../nbs/10d_collect.ipynb #e080d2a7
@@ -297,19 +313,29 @@ def _steps(out, found, rows, res, web, limit, max_bytes):
             if not (res['new'] or res['there']): raise
             res['failed'][c] = str(e)
 
+def _drop_empty(out):
+    "Remove a folder that nothing was put into, but our lock"
+    for p in (*(e.path for e in os.scandir(out) if e.is_dir(follow_symlinks=False)), out/'.lock', out):
+        try:
+            if p != out/'.lock': os.rmdir(p)
+            elif os.listdir(out) == ['.lock']: os.unlink(p)
+        except OSError: pass # something lies in it, or Windows keeps a lock that is held
+
 # %% ../nbs/10d_collect.ipynb #ba1b1f4c
 def _try(out, c, f, rows, res, web, max_bytes):
     "1 if `f` was kept, else 0 and the reason in `res`"
     try: body = fetch(web, f.url, max_bytes)
-    except CableError as e: res['failed'][f.url] = str(e)
+    except CableError as e: res['failed'][f.url] = _on_its_line(f, e)
     else:
         before = set(rows)
         try: kept = _keep(out, c, f, body, rows)
         except CableError as e:
             if f"'{f.url}'" not in str(e): raise # the disk, not the photo
-            res['failed'][f.url] = str(e)
+            res['failed'][f.url] = _on_its_line(f, e)
         else:
             if kept: res['new'] += sorted(set(rows)-before)
             else: res['same'] += 1
             return int(kept)
     return 0
+
+def _on_its_line(f, e): return f'line {f.line}: {e}' if isinstance(f, _Listed) else str(e)

@@ -7,14 +7,14 @@ __all__ = ['box_columns', 'square_box', 'centre_box', 'saliency', 'heat_box', 's
            'get_locator', 'read_boxes', 'crop_folder']
 
 # %% ../nbs/10f_crop.ipynb #e48c55f3
-import csv
+import csv, errno, os
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 from fastcore.basics import patch
 from .workspace import CableError, atomic_path
-from .photos import get_photos, open_photo
+from .photos import PhotoError, get_photos, open_csv, open_photo
 
 # %% ../nbs/10f_crop.ipynb #98f40038
 def square_box(
@@ -126,11 +126,9 @@ def read_boxes(
     file:str|Path, # CSV file with columns `fname`, `left`, `top`, `right`, `bottom`; pixels of the upright picture
 )->dict:           # fname -> (left, top, right, bottom)
     "The boxes in `file`. Raises `CableError` that names the line that makes no sense."
-    try:
-        with open(file, newline='', encoding='utf-8-sig', errors='surrogateescape') as f: rows = list(csv.DictReader(f))
-    except (OSError, csv.Error) as e: raise CableError(f"cannot read the boxes '{file}' ({e}); name a CSV file, or take --by plug") from e
+    with open_csv(file, 'the boxes', 'name a CSV file, or take --by plug') as r: rows = [(r.line_num, row) for row in r]
     boxes = {}
-    for i,r in enumerate(rows, 2):
+    for i,r in rows:
         try: boxes[r['fname']] = box = tuple(round(float(r[k])) for k in box_columns[1:])
         except (KeyError, TypeError, ValueError, OverflowError): raise CableError(f"line {i} of '{file}' is no box; it needs {', '.join(box_columns)}, in pixels") from None
         if not (box[0] < box[2] and box[1] < box[3]): raise CableError(f"line {i} of '{file}': left is not left of right, or top not above bottom; exchange them")
@@ -139,10 +137,11 @@ def read_boxes(
 
 # %% ../nbs/10f_crop.ipynb #dc164bff
 def _box_of(by, share):
-    "A function from a name and a photo to a box, or None for a photo that shall stay whole"
-    if by == 'centre': return lambda f, im: centre_box(im.size, share)
-    if by == 'saliency': return lambda f, im: salient_box(im)
-    if by == 'plug': locator = get_locator(); return lambda f, im: heat_box(locator.heat(im), im.size)
+    "A function from a name and a photo to a box, or None for a photo that shall stay whole; and the boxes drawn by hand"
+    if by == 'centre': return lambda f, im: centre_box(im.size, share), {}
+    if by == 'saliency': return lambda f, im: salient_box(im), {}
+    if by == 'plug': locator = get_locator(); return lambda f, im: heat_box(locator.heat(im), im.size), {}
+    if not str(by).lower().endswith('.csv') and not os.path.exists(by): raise CableError(f"no such way '{by}': plug, saliency, centre, or a CSV file")
     boxes = read_boxes(by)
     def by_hand(f, im):
         if f not in boxes: return None
@@ -150,17 +149,36 @@ def _box_of(by, share):
         box = max(l, 0), max(t, 0), min(r, im.width), min(b, im.height)
         if box[0] >= box[2] or box[1] >= box[3]: raise CableError(f"the box of '{f}' in '{by}' lies outside the photo, which has {im.width} x {im.height} pixels; mend it")
         return box
-    return by_hand
+    return by_hand, boxes
 
+def _unmet(by, boxes, names, path):
+    "What to say of `boxes` that name none of `names`. Raises `CableError` if no box names one."
+    other = len(boxes.keys() - set(names))
+    if boxes and other == len(boxes): raise CableError(f"no box in '{by}' names a photo in '{path}'; write each fname as seen from there, such as {names[0]}")
+    return {str(by): f"{other} of {len(boxes)} boxes in '{by}' name no photo in '{path}'; mend their fname, or take them out"} if other else {}
+
+# %% ../nbs/10f_crop.ipynb #dc164b10
 def _places(path, out):
     "Photos under `path`, and `out`, which must be new and not among them"
     path,out = Path(path),Path(out)
-    if path.is_file(): raise CableError(f"'{path}' is a file; name a folder of photos")
+    if os.path.isfile(path): raise CableError(f"'{path}' is a file; name a folder of photos")
     fnames = get_photos(path)
     if not fnames: raise CableError(f"no photos in '{path}'; name a folder that holds some")
-    if path.resolve() in (out.resolve(), *out.resolve().parents): raise CableError(f"'{out}' lies inside '{path}', and its photos would be cut again; name a folder beside it")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())): raise CableError(f"'{out}' is there already; name a new folder")
+    real,there = (Path(os.path.realpath(p)) for p in (path, out))
+    if real in (there, *there.parents): raise CableError(f"'{out}' lies inside '{path}', and its photos would be cut again; name a folder beside it")
+    if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)): raise CableError(f"'{out}' is there already; name a new folder")
+    if any(f.relative_to(path).parts[0] == 'boxes.csv' for f in fnames): raise CableError(f"the folder '{path/'boxes.csv'}' has the name of the list that is written; rename it")
     return path,out,fnames
+
+def _new_names(names):
+    "Name of a photo -> name of what is cut from it, JPEG: the same, or with .jpg behind it, and a number where that is another's"
+    new = {n: n for n in names if Path(n).suffix.lower() in ('.jpg', '.jpeg')}
+    taken = {*new, *(p.as_posix() for n in names for p in Path(n).parents)}
+    for n in names:
+        if n in new: continue
+        new[n] = next(m for m in (f'{n}{f" ({i})" if i else ""}.jpg' for i in range(10**9)) if m not in taken)
+        taken.add(new[n])
+    return new
 
 # %% ../nbs/10f_crop.ipynb #12b485b8
 def crop_folder(
@@ -172,27 +190,31 @@ def crop_folder(
 )->dict:                     # `n` photos written, `whole` names of those not cut, `failed` path -> reason
     "Cut every photo under `path` into `out`, with `boxes.csv`. Raises `CableError` where there is nothing to cut or no place to put it."
     path,out,fnames = _places(path, out)
-    box_of,rows,whole,failed = _box_of(by, share),[],[],{}
+    names = _new_names([f.relative_to(path).as_posix() for f in fnames])
+    (box_of,boxes),rows,failed = _box_of(by, share),[],{}
+    unmet = _unmet(by, boxes, sorted(names), path)
     with atomic_path(out) as tmp:
         tmp.mkdir()
         for f in progress(fnames):
             name = f.relative_to(path).as_posix()
-            try: im = open_photo(f)
-            except CableError as e: failed[name] = str(e); continue
-            box = box_of(name, im)
-            if box is None: whole.append(name)
-            rows.append([name, *(box or (0, 0, *im.size))])
-            _save(im.crop(rows[-1][1:]), tmp/name)
-        if not rows: raise CableError(f"none of the {len(fnames)} photos in '{path}' opens; run cables check '{path}'")
+            try: rows.append(_cut(f, name, tmp/names[name], box_of))
+            except PhotoError as e: failed[name] = str(e)
+        if not rows: raise CableError(f"no photo in '{path}' can be cut: {next(iter(failed.values()))}")
         _write_boxes(rows, tmp/'boxes.csv')
-    return dict(n=len(rows), whole=whole, failed=failed)
+    whole = [r[0] for r in rows if boxes and r[0] not in boxes]
+    return dict(n=len(rows), whole=whole, failed=failed | unmet)
 
 # %% ../nbs/10f_crop.ipynb #e1add907
-def _save(im, path):
-    "`im` as JPEG under its old name; one that ends otherwise gets .jpg behind it"
-    if path.suffix.lower() not in ('.jpg', '.jpeg'): path = path.with_name(path.name + '.jpg')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    im.save(path, 'JPEG', quality=95, subsampling=0)
+def _cut(f, name, new, box_of):
+    "Cut the photo `f` to its box and save it as `new`, JPEG; its line of boxes.csv"
+    im = open_photo(f)
+    box = box_of(name, im) or (0, 0, *im.size)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try: im.crop(box).save(new, 'JPEG', quality=95, subsampling=0)
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG: raise
+        raise PhotoError(f"'{f}' has too long a name for what is cut from it, '{new.name}'; give it a shorter one", 'unreadable') from None
+    return [name, *box]
 
 def _write_boxes(rows, file):
     with open(file, 'w', newline='', encoding='utf-8', errors='surrogateescape') as f: csv.writer(f).writerows([box_columns, *rows])

@@ -36,6 +36,7 @@ def get_outliers(
 )->list:                        # Paths of those that do
     "The photos under `folder` that open. Raises `CableError` if there is no such folder, or none does."
     if str(folder) == 'embedded': return _embedded(True)
+    if not os.path.isdir(folder): raise CableError(f"no folder '{folder}'; name one with photos that show none of the classes, or leave --outliers out")
     fs = get_photos(folder)
     bad = check_photos(fs)
     for reason in bad.values(): say(f'left out: {reason}')

@@ -15,7 +15,8 @@ from PIL import Image
 
 from cable_classifier import check as module
 from cable_classifier.check import Look, Report, check_folder, fix_folder, join_near, look_at, move_aside, near_groups, near_pairs, plot_report, read_journal, read_splits, undo_fix
-from cable_classifier.photos import PhotoError, check_photos, get_photos, open_photo, photo_errors, refuse_size
+from cable_classifier import photos
+from cable_classifier.photos import PhotoError, check_photos, get_photos, open_csv, open_photo, photo_errors, refuse_size
 from cable_classifier.workspace import CableError
 
 
@@ -200,6 +201,8 @@ def test_photo_errors_are_sentences(tmp_path):
         with pytest.raises(PhotoError) as r, photo_errors('a.jpg'): raise e
         assert r.value.kind == 'cut_short' and str(r.value).startswith("'a.jpg' ")
     with pytest.raises(CableError, match='million pixels'), photo_errors('a.jpg') as no: refuse_size(no, Image.new('1', (8000, 8000)))
+    with pytest.raises(CableError, match='^.x+.jpg. (cannot be decoded .File name too long.; copy|is not a file)') as r: open_photo('x'*300+'.jpg')
+    assert str(r.value).count('x'*300) == 1
     (tmp_path/'e.jpg').write_bytes(b'')
     assert list(check_photos([tmp_path/'e.jpg'])) == [tmp_path/'e.jpg']
 
@@ -242,14 +245,71 @@ def test_splits_from_a_file(drawer, tmp_path):
     csv.write_text('fname,label,group,split\nclass_0/00.jpg,class_0,a,test\nclass_0/again.jpg,class_0,b,train\n')
     assert read_splits(csv) == {'class_0/00.jpg': 'test', 'class_0/again.jpg': 'train'}
     f = check_folder(drawer, csv).findings
-    assert list(zip(f.kind, f.path)) == [('leak', 'class_0/again.jpg')]
+    assert list(zip(f.kind, f.path)) == [('leak', 'class_0/again.jpg'), ('unsplit', str(csv))] and f.why.iloc[1] == '49 photos not in it'
     csv.write_text('name\nx\n')
     with pytest.raises(CableError, match="column 'fname'"): check_folder(drawer, csv)
+
+
+def test_a_split_of_other_photos(drawer, tmp_path):
+    "None fits: a sentence. Some do not: a note that counts them. A split of another name: its line. The course's names in other words are known."
+    csv, names = tmp_path/'split.csv', [p.relative_to(drawer).as_posix() for p in get_photos(drawer)]
+    def splits(rows): csv.write_text('fname,split\n' + ''.join(f'{n},{s}\n' for n, s in rows)); return check_folder(drawer, csv).findings
+    with pytest.raises(CableError, match='names none of the photos'): splits([('other/1.jpg', 'train')])
+    with pytest.raises(CableError, match="line 3 .*no split 'tset'"): splits([(names[0], 'train'), (names[1], 'tset')])
+    assert splits([(n, 'training') for n in names]).empty and set(read_splits(csv).values()) == {'train'}
+    f = splits([(n, 'val') for n in names[1:]] + [('gone.jpg', 'test')])
+    assert list(f.kind) == ['unsplit'] and list(f.weight) == ['note'] and f.why[0] == '1 photo not in it; 1 of its 50 names without a photo here'
+
+
+@pytest.mark.parametrize('read', [read_splits, lambda f: open_csv(f, 'the list', 'name another').__enter__()])
+def test_only_plain_files_are_lists(tmp_path, monkeypatch, read):
+    "A pipe, a device, a folder, a file too large: refused at once, the path told once"
+    if hasattr(os, 'mkfifo'): os.mkfifo(tmp_path/'pipe')
+    for f in (tmp_path/'pipe', '/dev/zero', tmp_path):
+        with pytest.raises(CableError, match='plain file|No such file'): read(f)
+    monkeypatch.setattr(photos, 'max_csv', 9)
+    (tmp_path/'large.csv').write_text('fname,split\n')
+    with pytest.raises(CableError, match='MB, more than'): read(tmp_path/'large.csv')
+    with pytest.raises(CableError, match='No such file') as e: read(tmp_path/'none.csv')
+    assert str(e.value).count('none.csv') == 1
+
+
+def test_a_folder_that_may_not_be_read_is_no_folder_without_photos(drawer, monkeypatch):
+    real = os.scandir
+    def scandir(p):
+        if str(p).endswith('class_1'): raise PermissionError(13, 'Permission denied', str(p))
+        return real(p)
+    monkeypatch.setattr(os, 'scandir', scandir)
+    with pytest.raises(CableError, match="class_1' may not be read .Permission denied.; change its permissions, or move it away"): get_photos(drawer)
+    (drawer/'quarantine').mkdir()
+    (drawer/'class_1').rename(drawer/'quarantine'/'class_1') # where nobody looks
+    assert len(get_photos(drawer)) == 25
+
+
+def test_folders_in_folders_in_folders(tmp_path, monkeypatch):
+    "Deeper than Python may recurse"
+    if sys.platform != 'linux': pytest.skip('no path is that long here')
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100): os.mkdir('d'); os.chdir('d')
+    picture(1).save('x.jpg')
+    os.chdir(tmp_path)
+    assert len(get_photos('.')) == 1
+    for _ in range(1100): os.chdir('d')
+    os.unlink('x.jpg')
+    for _ in range(1100): os.chdir('..'); os.rmdir('d') # neither pytest nor shutil gets that deep
 
 
 def test_few_and_lopsided(drawer):
     for f in sorted((drawer/'class_1').iterdir())[4:]: f.unlink()
     assert set(check_folder(drawer).findings.kind) == {'few', 'lopsided'}
+    for f in sorted((drawer/'class_1').iterdir())[1:]: f.unlink()
+    assert [w.split('hoto')[1][0] for w in check_folder(drawer).findings.why] == [';', ',']
+
+
+def test_a_link_that_goes_round_stops_nobody(drawer):
+    (drawer/'round').symlink_to(drawer/'round')
+    f = check_folder(drawer).findings
+    assert list(zip(f.kind, f.path)) == [('missing', 'round')] and len(f) == 1
 
 
 def test_an_empty_class_is_told(drawer):
@@ -363,6 +423,99 @@ def test_undo_does_not_leave_the_folder(drawer, path, moved_to):
     assert len(read_journal(drawer/'quarantine'/'journal.csv')) == 1
 
 
+def test_nothing_leaves_through_a_link_in_the_quarantine(drawer):
+    "The quarantine a link, or a folder in it: refused before a line is written, nothing moved"
+    outside = drawer.parent/'outside'
+    outside.mkdir()
+    spoil(drawer, 2)
+    (drawer/'lost.jpg').symlink_to('nothing')
+    before, report = snapshot(drawer), check_folder(drawer)
+    (drawer/'quarantine').symlink_to(outside)
+    with pytest.raises(CableError, match="quarantine' is a link"): fix_folder(report)
+    (drawer/'quarantine').unlink()
+    for to in (outside, drawer/'class_0', drawer.parent/'nowhere'):
+        (drawer/'quarantine').mkdir()
+        (drawer/'quarantine'/'class_0').symlink_to(to)
+        with pytest.raises(CableError, match="'class_0/00.jpg' would leave .* through a link"): fix_folder(report)
+        assert not read_journal(drawer/'quarantine'/'journal.csv')
+        shutil.rmtree(drawer/'quarantine')
+        assert snapshot(drawer) == before and not list(outside.iterdir())
+    assert len(fix_folder(report)) == 3 and len(undo_fix(drawer)[0]) == 3 and snapshot(drawer) == before
+
+
+@pytest.mark.parametrize('path, moved_to, kind', [
+    ('.git/hooks/x', 'quarantine/payload', 'empty'), ('class_0/.x', 'quarantine/payload', 'empty'), ('class_0/swapped.jpg', 'class_1/00.jpg', 'empty'), ('class_0/swapped.jpg', 'class_1/00.jpg', 'kept'),
+    ('class_0/swapped.jpg', 'class_1/00.jpg', 'relabelled'), ('quarantine/x/y.jpg', 'class_1/00.jpg', 'added'), ('class_0/x.py', 'class_1/00.jpg', 'relabelled'), ('x.jpg', 'class_1/00.jpg', 'relabelled'),
+    ('quarantine/x', 'quarantine/payload', 'empty'), ('class_0/x', 'quarantine/journal.csv', 'empty'), ('class_0/x', 'quarantine/.lock', 'empty'), ('class_0/x.jpg', 'quarantine/a/p.jpg', 'relabelled'),
+    ('quarantine/journal.csv', 'class_1/00.jpg', 'relabelled'), ('payload', 'quarantine', 'empty')])
+@pytest.mark.parametrize('digest', ['', 'f'*64])
+def test_a_journal_of_a_stranger_moves_nothing(drawer, path, moved_to, kind, digest):
+    from cable_classifier.check import _write_journal
+    (drawer/'quarantine'/'a').mkdir(parents=True)
+    (drawer/'quarantine'/'payload').write_text('#!/bin/sh')
+    (drawer/'quarantine'/'a'/'p.jpg').write_text('p')
+    (drawer/'quarantine'/'.lock').touch()
+    _write_journal(drawer/'quarantine'/'journal.csv', [dict(time='2026-01-01T00:00:00', path=path, moved_to=moved_to, kind=kind, why='', digest=digest, end='.')])
+    def without_journal(): return {k: v for k, v in snapshot(drawer).items() if not k.endswith(('journal.csv', '.lock'))}
+    before = without_journal()
+    back, left = undo_fix(drawer)
+    assert not back and list(left) == [path]*(kind != 'kept') and without_journal() == before
+
+
+def test_undo_wants_the_file_that_was_moved(drawer):
+    "One that was changed in quarantine stays there; a link to a photo, which has no bytes of its own, comes back"
+    spoil(drawer, 2)
+    (drawer/'class_1'/'link.jpg').symlink_to('00.jpg')
+    (drawer/'class_1'/'large.jpg').write_bytes(b'x'*(photos.max_bytes+1))
+    before = snapshot(drawer)
+    assert len(move_aside(drawer, [(f, 'empty', '') for f in ('class_0/00.jpg', 'class_0/01.jpg', 'class_1/link.jpg', 'class_1/large.jpg')])) == 4
+    (drawer/'quarantine'/'class_0'/'01.jpg').write_bytes(b'mended')
+    back, left = undo_fix(drawer)
+    assert len(back) == 3 and left == {'class_0/01.jpg': 'has been changed since; put it back by hand'}
+    (drawer/'quarantine'/'class_0'/'01.jpg').write_bytes(b'bad 1')
+    assert undo_fix(drawer) == (['class_0/01.jpg'], {})
+    assert {k: v and v[0] for k, v in snapshot(drawer).items()} == {k: v and v[0] for k, v in before.items()}
+
+
+def test_undo_tells_what_is_gone(cables, drawer):
+    spoil(drawer, 2)
+    fix_folder(check_folder(drawer))
+    (drawer/'quarantine'/'class_0'/'00.jpg').unlink()
+    for back in (['class_0/01.jpg'], []):
+        assert undo_fix(drawer) == (back, {'class_0/00.jpg': 'is no longer in the quarantine'})
+    r = cables('check', drawer, '--undo')
+    assert r.returncode == 1 and 'no longer in the quarantine' in r.stderr
+    (drawer/'class_0'/'00.jpg').write_bytes(b'bad 0') # put back by hand
+    assert undo_fix(drawer) == ([], {}) and not (drawer/'quarantine').exists()
+
+
+@pytest.mark.parametrize('text', ['day,what\n1,moved\n', 'garbage', '\0\xff\n', 'time,path,moved_to,kind,why,digest,end\nmy,notes\n', 'time,path,moved_to,kind,why,digest,end\n2026,my,notes\n2026-01-01T00:00:00,a,b,c,d,,.\n',
+                                  'time,path,moved_to,kind,why,digest,end\n2026-01-01T00:00:00,a,b,c,d,,.,more\n2026', '"'+'x'*200_000])
+def test_a_journal_that_is_not_ours_is_kept(drawer, text):
+    spoil(drawer, 2)
+    (drawer/'quarantine').mkdir()
+    (drawer/'quarantine'/'journal.csv').write_text(text)
+    for act in (lambda: fix_folder(check_folder(drawer)), lambda: undo_fix(drawer)):
+        with pytest.raises(CableError, match="journal.csv' was not written by cables check; move it away"): act()
+    assert (drawer/'quarantine'/'journal.csv').read_text() == text and (drawer/'class_0'/'00.jpg').exists()
+
+
+def test_any_cut_of_our_own_journal_is_ours(drawer):
+    "Wherever the last line ends, the lines before it are read"
+    (drawer/'class_0'/'a\nb,"c".jpg').write_bytes(b'')
+    move_aside(drawer, [('class_0/00.jpg', 'empty', 'is "empty", says\nthe check'), ('class_0/a\nb,"c".jpg', 'empty', 'is "empty",\r\nsays')])
+    journal = drawer/'quarantine'/'journal.csv'
+    data, rows = journal.read_bytes(), read_journal(journal)
+    first = data.rindex(rows[1]['time'].encode())
+    for n in range(first, len(data)):
+        journal.write_bytes(data[:n])
+        assert read_journal(journal) in (rows[:1], rows), data[:n]
+    journal.write_bytes(data[:first] + b'\0'*50)
+    if sys.version_info >= (3, 11): assert read_journal(journal) == rows[:1]
+    journal.write_bytes(data)
+    assert len(undo_fix(drawer)[0]) == 2
+
+
 def test_undo_says_what_cannot_be_moved(drawer, monkeypatch):
     spoil(drawer, 2)
     before = snapshot(drawer)
@@ -468,6 +621,7 @@ def test_command_line(cables, drawer, tmp_path):
     assert r.returncode == 0 and 'put back 3' in r.stdout and snapshot(drawer) == before
     refused(cables('check', drawer, '--undo'), 'nothing to undo')
     refused(cables('check', drawer, '--undo', '--fix'), 'choose one')
+    refused(cables('check', drawer.parent/'nothere', '--undo'), "no folder '", "nothere'")
 
 
 def test_bad_input(cables, drawer, tmp_path):

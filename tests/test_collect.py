@@ -270,7 +270,7 @@ def test_a_stop_between_photo_and_row_leaves_no_photo_without_its_row(server, we
     def stop(*a): raise KeyboardInterrupt
     monkeypatch.setattr(collect, 'open_photo', stop)
     with pytest.raises(KeyboardInterrupt): collect_photos(tmp_path/'o', dict(a='plug'), limit=1, base=server.base, web=web)
-    assert [p.name for p in tmp_path.rglob('*') if p.is_file()] == ['.lock']
+    assert not list(tmp_path.iterdir())
 
 
 def listed(tmp_path, server, *names, head='url,class', cls='a'):
@@ -306,6 +306,44 @@ def test_a_csv_without_urls(tmp_path, text):
     assert r.exit_code == 2 and r.stderr.count('\n') == 1 and 'l.csv' in r.stderr and not (tmp_path/'o').exists()
 
 
+def test_an_address_is_left_as_it_is(server, web, tmp_path):
+    "No tag is cut out of it, no &amp; made &, none is cut short; so too from Openverse"
+    url = f'{server.base}/ok/1?a=1&amp;b=<x>&c=' + 'y'*600
+    (tmp_path/'l.csv').write_text(f'url,page,title,creator,licence_url\n  {url} ,{url},<b>A</b> &amp; B,Ada,{url}\n', encoding='utf-8')
+    (_, f), = find_csv(tmp_path/'l.csv')
+    assert (f.url, f.page, f.title, f.licence_url) == (url, url, 'A & B', url)
+    new, = collect_photos(tmp_path/'o', dict(a='x'), source=tmp_path/'l.csv', web=web)['new']
+    assert read_attribution(tmp_path/'o')[new]['url'] == url
+
+
+def test_openverse_addresses_are_left_as_they_are(monkeypatch):
+    url = 'http://a.example/1.jpg?a=1&amp;b=<x>'
+    monkeypatch.setattr(collect, '_json', lambda *a, **k: dict(page_count=1, results=[dict(url=url, foreign_landing_url=url, license_url=url, title='A &amp; B')]))
+    f, = find_openverse(None, 'x')
+    assert f.url == f.page == f.licence_url == url and f.title == 'A & B'
+
+
+def test_a_bad_address_is_told_with_its_line(server, web, tmp_path):
+    (tmp_path/'l.csv').write_text(f'title,url,class\n"two\nlines",{server.base}/ok/1,a\n\nx,no address,a\ny,,a\nz,{server.base}/html.jpg,a\n')
+    res = collect_photos(tmp_path/'o', {}, source=tmp_path/'l.csv', web=web)
+    assert len(res['new']) == 1 and [w.split(' is ')[0] for w in res['failed'].values()] == ["line 5: 'no address'", "line 6: ''", f"line 7: '{server.base}/html.jpg'"]
+
+
+def test_a_class_that_the_list_does_not_have(server, web, tmp_path):
+    r = run(tmp_path, '--source', str(listed(tmp_path, server, 'ok/1')), '--class', 'b=x')
+    assert r.exit_code == 2 and r.stderr.endswith("l.csv' has no class 'b'; it has a\n") and not (tmp_path/'o').exists()
+
+
+def test_nothing_kept_leaves_no_folder(server, web, tmp_path):
+    "Unless it was there before, or holds something"
+    f = listed(tmp_path, server, 'html.jpg', 'nothing')
+    for there in (False, True):
+        if there: (tmp_path/'o').mkdir()
+        assert len(collect_photos(tmp_path/'o', {}, source=f, web=web)['failed']) == 2 and (tmp_path/'o').exists() == there
+    with pytest.raises(CableError, match='JSON'): collect_photos(tmp_path/'p', dict(a='x'), base=f'{server.base}/html.jpg?', web=web)
+    assert not (tmp_path/'p').exists()
+
+
 def test_spellings_of_a_list(tmp_path):
     (tmp_path/'l.csv').write_text('\ufeffURL ,License\nhttp://a.example/1.jpg,CC0\n', encoding='utf-8')
     (cls, f), = find_csv(tmp_path/'l.csv')
@@ -327,7 +365,7 @@ def test_the_verb(server, web, tmp_path, monkeypatch):
     assert r.exit_code == 0 and '0 new' in r.stdout and '1 there' in r.stdout
 
 
-@pytest.mark.parametrize('args,why', [((), 'no class'), (('--class', 'a'), 'NAME='), (('--class', 'a='), 'NAME='), (('--source', 'nowhere.csv'), 'nowhere.csv'), (('--class', '../a=x'), 'name of a class')])
+@pytest.mark.parametrize('args,why', [((), 'no class'), (('--class', 'a'), 'NAME='), (('--class', 'a='), 'NAME='), (('--source', 'nowhere.csv'), "cannot read the list 'nowhere.csv' (No such file or directory)"), (('--source', 'Openverse'), "no such source 'Openverse': openverse, commons, or a CSV file"), (('--source', '/dev/zero'), 'plain file'), (('--class', '../a=x'), 'name of a class')])
 def test_wrong_usage(tmp_path, args, why):
     r = run(tmp_path, *args)
     assert r.exit_code == 2 and why in r.stderr and 'Traceback' not in r.stderr and not (tmp_path/'o').exists()

@@ -99,10 +99,44 @@ def test_bad_boxes(drawer, tmp_path, text, word):
 
 
 def test_a_box_names_no_file_to_open(drawer, tmp_path):
-    "Lines about photos that are not in the folder are of no consequence, wherever they point"
+    "Lines about photos that are not in the folder are counted, and of no other consequence, wherever they point; where no line is about any, nothing is written"
     (tmp_path/'b.csv').write_text('fname,left,top,right,bottom\n../../etc/passwd,0,0,9,9\na/wide.jpg,-5,-5,900,900\n')
     res = crop_folder(drawer, tmp_path/'out', tmp_path/'b.csv')
     assert res['n'] == 4 and 'a/wide.jpg' not in res['whole'] and read_boxes(tmp_path/'out'/'boxes.csv')['a/wide.jpg'] == (0, 0, 60, 40)
+    assert res['failed'].pop(str(tmp_path/'b.csv')).startswith('1 of 2 boxes in ') and list(res['failed']) == ['b/broken.jpg']
+    with pytest.raises(CableError, match="no box in .*b.csv' names a photo in .*such as a/strip.png"): crop_folder(drawer, tmp_path/'none', rewrite(tmp_path/'b.csv', 'wide.jpg,0,0,9,9'))
+    assert not (tmp_path/'none').exists()
+
+
+def rewrite(file, line): file.write_text(f'fname,left,top,right,bottom\n{line}\n'); return file
+
+
+def test_every_photo_has_its_own_file(tmp_path):
+    "One that ends otherwise steps aside for those that have its new name already: a photo, a number, a folder"
+    files = ['a/p.png', 'a/p.png.jpg', 'a/p.png (1).jpg', 'a/p.gif', 'a/p.gif.jpg/x.jpg']
+    for i, n in enumerate(files):
+        (tmp_path/'in'/n).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (40, 40+i), 'red').save(tmp_path/'in'/n)
+    assert crop_folder(tmp_path/'in', tmp_path/'out', 'centre', share=1)['n'] == 5
+    assert sorted(p.relative_to(tmp_path/'out').as_posix() for p in get_photos(tmp_path/'out')) == ['a/p.gif (1).jpg', 'a/p.gif.jpg/x.jpg', 'a/p.png (1).jpg', 'a/p.png (2).jpg', 'a/p.png.jpg']
+    whole = crop_folder(tmp_path/'in', tmp_path/'again', rewrite(tmp_path/'b.csv', 'a/p.png,0,0,9,8'))
+    assert open_photo(tmp_path/'again'/'a'/'p.png (2).jpg').size == (9, 8) and open_photo(tmp_path/'again'/'a'/'p.png.jpg').size == (40, 41) and len(whole['whole']) == 4
+
+
+def test_names_that_will_not_do(drawer, tmp_path):
+    "One too long with .jpg behind it is left out and told; a folder called as the list is refused"
+    Image.new('RGB', (40, 40)).save(drawer/'a'/('x'*250 + '.png'))
+    res = crop_folder(drawer, tmp_path/'out', 'centre')
+    assert res['n'] == 4 and 'too long a name' in res['failed']['a/' + 'x'*250 + '.png']
+    (drawer/'a').rename(drawer/'boxes.csv')
+    with pytest.raises(CableError, match="boxes.csv' has the name of the list that is written; rename it"): crop_folder(drawer, tmp_path/'new', 'centre')
+    assert not (tmp_path/'new').exists()
+
+
+@pytest.mark.parametrize('by, word', [('Plug', "no such way 'Plug': plug, saliency, centre, or a CSV file"), ('none.csv', "none.csv' (No such file or directory)"), ('/dev/zero', 'plain file')])
+def test_no_such_way(drawer, tmp_path, by, word):
+    with pytest.raises(CableError) as e: crop_folder(drawer, tmp_path/'out', by)
+    assert word in str(e.value) and not (tmp_path/'out').exists()
 
 
 @pytest.mark.parametrize('spoil,word', [(lambda d: ('nowhere', 'out'), 'no folder'), (lambda d: (d/'a'/'wide.jpg', 'out'), 'is a file'), (lambda d: (d, d/'a'/'new'), 'lies inside'), (lambda d: (d, d), 'lies inside'), (lambda d: (d/'a', d/'b'), 'there already')])
@@ -115,7 +149,7 @@ def test_bad_places(drawer, tmp_path, monkeypatch, spoil, word):
 def test_none_opens(tmp_path):
     (tmp_path/'in').mkdir()
     (tmp_path/'in'/'a.jpg').write_bytes(b'no')
-    with pytest.raises(CableError, match='none of the 1'): crop_folder(tmp_path/'in', tmp_path/'out', 'centre')
+    with pytest.raises(CableError, match='can be cut: .* is not a picture'): crop_folder(tmp_path/'in', tmp_path/'out', 'centre')
     assert os.listdir(tmp_path) == ['in']
 
 

@@ -89,6 +89,18 @@ def test_another_seed_does_not_mix(tmp_path, drawn):
     render_set(tmp_path, n=1, seed=1, **small)
     with pytest.raises(CableError, match='photos of another seed'): render_set(tmp_path, n=1, seed=2, **small)
 
+@pytest.mark.parametrize('text', ['', 'fname,notes\n1.jpg,mine\n', ','.join(render.columns) + ',notes\n', 'years of work', '\0\xff'])
+def test_a_manifest_of_others_stays(tmp_path, drawn, text):
+    (tmp_path/'manifest.csv').write_bytes(text.encode('latin-1'))
+    with pytest.raises(CableError, match="manifest.csv' was not written by cables render; move it away"): render_set(tmp_path, n=1, **small)
+    assert (tmp_path/'manifest.csv').read_bytes() == text.encode('latin-1') and drawn == []
+
+@pytest.mark.parametrize('n, views', [(300_001, 3), (100_001, 1)])
+def test_a_set_does_not_run_into_that_of_the_next_seed(n, views, tmp_path, monkeypatch):
+    monkeypatch.setattr(render, 'draw_scene', lambda kind, seed, view: 1/0)
+    with pytest.raises(CableError, match=f'ask for {n-1} or fewer'): render_set(tmp_path/'set', n=n, views=views)
+    assert not (tmp_path/'set').exists()
+
 def test_manifest_names_every_photo(tmp_path, drawn):
     render_set(tmp_path, n=7, n_other=1, **small)
     rows = list(csv.DictReader((tmp_path/'manifest.csv').open(newline='')))
