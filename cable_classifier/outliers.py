@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import NamedTuple
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from fastai.vision.all import *
 from .workspace import CableError, unpacked
+from fastai.vision.all import *
 from .photos import get_photos, check_photos
 from .invented import outlier_kinds
 

@@ -8,9 +8,9 @@ __all__ = ['SharedDL', 'CountedOnce', 'agree', 'SharedTrainer', 'Team', 'launch'
 # %% ../nbs/14_scale.ipynb #10702989
 import json, os, random, subprocess, sys
 from contextlib import contextmanager
+from .workspace import CableError
 import torch.distributed as dist
 from accelerate import Accelerator
-from .workspace import CableError
 from fastai.vision.all import *
 from fastai.distributed import DistributedDL, DistributedTrainer
 

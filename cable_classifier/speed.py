@@ -8,8 +8,8 @@ __all__ = ['Shelf', 'Presize', 'ResizeOnce', 'FrozenBody', 'SmallMaps', 'hold_me
 # %% ../nbs/15a_speed.ipynb #b68e5ee9
 import ctypes, platform
 from itertools import count
-import torch.nn.functional as F
 from .photos import open_photo
+import torch.nn.functional as F
 from fastai.vision.all import *
 from .deploy import pad_square
 

@@ -9,10 +9,10 @@ __all__ = ['group_table', 'weight_stats', 'imagenet_file', 'make_arch', 'get_lea
 # %% ../nbs/01_train.ipynb #6c229905
 from hashlib import sha256
 from scipy.stats import binomtest
+from . import __version__
 from torchvision import models as tv_models
 from torchvision.models import get_model_weights
 from safetensors.torch import load_file
-from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough

@@ -13,7 +13,7 @@ def bench(name, *args):
     return subprocess.run([sys.executable, '-W', 'ignore', '-m', f'benchmarks.{name}', *map(str, args)], capture_output=True, text=True, timeout=300, cwd=root)
 
 
-@pytest.mark.parametrize('name', ['startup', 'memory', 'train', 'kept'])
+@pytest.mark.parametrize('name', ['startup', 'memory', 'train', 'kept', 'beside'])
 def test_prints_a_ratio(name, tmp_path):
     p = bench(name, '--small', '--json', tmp_path/'figures.json')
     assert p.returncode == 0, p.stderr

@@ -2,6 +2,8 @@
 import ast
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -48,6 +50,22 @@ def test_import_is_light():
     "The package itself imports nothing heavy"
     code = "import sys, cable_classifier; print([m for m in ('torch', 'fastai', 'numpy', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=root).stdout.strip() == '[]'
+
+
+def test_threads_sleep_while_they_wait():
+    "Said before torch is loaded, and left alone where somebody has said otherwise"
+    code = "import cable_classifier, os; print(os.environ['OMP_WAIT_POLICY'])"
+    for said, want in (({}, 'PASSIVE'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE')):
+        env = {k: v for k, v in os.environ.items() if k != 'OMP_WAIT_POLICY'} | said
+        assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=root, env=env).stdout.strip() == want
+
+
+@pytest.mark.parametrize('path', notebooks, ids=lambda p: str(p.relative_to(root/'nbs')))
+def test_notebooks_import_us_before_torch(path):
+    "What the package says to torch's threads is read when torch is loaded"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    first = [m[1] for c in cells if c['cell_type'] == 'code' for m in re.finditer(r'^(?:from|import) (cable_classifier|torch|torchvision|fastai|accelerate|captum)\b', ''.join(c['source']), re.M)]
+    assert not first or first[0] == 'cable_classifier'
 
 
 def imports_of(file):
