@@ -6,7 +6,7 @@
 __all__ = ['main', 'run', 'check', 'predict', 'app', 'collect', 'crop', 'shrink', 'render']
 
 # %% ../nbs/17_cli.ipynb #65e0d2b1
-import json, os, sys, warnings
+import errno, json, os, sys, warnings
 from itertools import chain
 import click
 from . import __version__
@@ -34,13 +34,13 @@ class _Sentences(click.Group):
 
     def invoke(self, ctx):
         try: return super().invoke(ctx)
-        except CableError as e: self._leave(ctx, str(e), 2)
+        except CableError as e: _leave(ctx, str(e), 2)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError): raise
         except BaseException as e:
-            if _stopped(e): self._leave(ctx, 'interrupted; what was finished before is whole', 130)
-            if isinstance(e, OSError): self._leave(ctx, _refused(e), 2)
+            if _stopped(e): _leave(ctx, 'interrupted; what was finished before is whole', 130)
+            if isinstance(e, OSError) and (e.filename is not None or e.errno == errno.ENOSPC): _leave(ctx, _refused(e), 2)
             if not isinstance(e, Exception): raise
-            self._leave(ctx, f"something broke that should not ({type(e).__name__}: {e}); run `cables --debug ...` and report what it prints", 1)
+            _leave(ctx, f"something broke that should not ({type(e).__name__}: {e}); run `cables --debug ...` and report what it prints", 1)
 
 # %% ../nbs/17_cli.ipynb #a8d41f30
 def _stopped(e):
@@ -53,11 +53,10 @@ def _refused(e):
     if e.filename is None: return f"cannot write the answers ({e.strerror or e}); free some space there, or send them elsewhere"
     return f"cannot use '{os.fsdecode(e.filename)}' ({e.strerror}); check its name and your rights to it"
 
-def _leave(self, ctx, message, code):
+def _leave(ctx, message, code):
     if ctx.params.get('debug'): raise
     click.echo(f"cables: {_plain(' '.join(message.split()))}", err=True)
     ctx.exit(code)
-_Sentences._leave = _leave
 
 # %% ../nbs/17_cli.ipynb #dfab5219
 @click.group(cls=_Sentences, context_settings=dict(help_option_names=['-h', '--help']))

@@ -7,14 +7,14 @@ __all__ = ['embedded_zip', 'digest', 'get_data', 'label_func', 'get_items', 'spl
            'make_batch_tfms', 'get_dls']
 
 # %% ../nbs/00_data.ipynb #98c9d2ee
-import csv, re
+import re
 from hashlib import sha256
 from importlib.resources import files
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from .workspace import CableError, workspace, unpacked, atomic_path
 from fastai.vision.all import *
-from .photos import open_photo, get_photos, check_photos
+from .photos import open_csv, open_photo, get_photos, check_photos
 from .check import check_folder, join_near
 from .speed import Presize, ResizeOnce, ResidentDL
 from .starter import starter_stats
@@ -48,9 +48,7 @@ def _read_groups(
     file:Path, # CSV file with a column `fname`, `name` or `file`, a column `group`, and perhaps `split`
 )->dict:       # File name -> (group, split or '')
     "Groups, and splits where given, from the CSV `file`. Raises `CableError` if a column is missing."
-    try:
-        with open(file, newline='', encoding='utf-8-sig') as f: rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError, csv.Error) as e: raise CableError(f"cannot read groups from '{file}' ({e}); give a CSV file") from e
+    with open_csv(file, 'groups from', 'give a CSV file', errors='strict') as r: rows = list(r)
     key = first(k for k in ('fname','name','file') if rows and k in rows[0])
     if not key or 'group' not in rows[0]: raise CableError(f"'{file}' needs a column 'fname' and a column 'group'; add them")
     short = [i for i,r in enumerate(rows, 2) if not r[key] or not r['group']]

@@ -95,10 +95,12 @@ def _is_num(x, low, high): return type(x) in (int, float) and low <= x <= high
 def _is_nums(x, low, high): return isinstance(x, list) and len(x) == 3 and all(_is_num(o, low, high) for o in x)
 def _is_digest(x): return isinstance(x, str) and bool(re.fullmatch('[0-9a-f]{64}', x))
 
+def _is_class(x):
+    "Whether `x` is a printable name that could not pass for a path"
+    return _is_word(x) and not re.search(r'[/\\]|^\.+$', x)
 def _is_vocab(x):
-    "Whether `x` is a list of different, printable names, none of which could pass for a path"
-    return (isinstance(x, list) and 2 <= len(x) <= 10_000 and all(_is_word(o) and not re.search(r'[/\\]|^\.+$', o) for o in x)
-            and len(set(x)) == len(x))
+    "Whether `x` is a list of different names of classes"
+    return isinstance(x, list) and 2 <= len(x) <= 10_000 and all(map(_is_class, x)) and len(set(x)) == len(x)
 
 # %% ../nbs/13_deploy.ipynb #a5beb56f
 _weight_files = ('model.safetensors', 'model.onnx')

@@ -7,7 +7,7 @@ __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest'
            'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
-import base64, html, importlib.metadata, io, json, platform, re, shlex, sys, time
+import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib.resources import files
@@ -20,7 +20,7 @@ from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, w
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
-from .deploy import export_model, file_digest, _check_out, _is_word
+from .deploy import export_model, file_digest, _check_out, _is_class
 from .card import write_card
 from .starter import bf16_pays, starter_file, Rough
 from .outliers import get_outliers, get_unmet, as_trained, teach
@@ -36,7 +36,7 @@ def get_run_items(
     "The split table of the photos under `path` that open. Raises `CableError` if they are too few to train on."
     path = Path(path)
     items = get_items(path, groups)
-    odd = [k for k in sorted(items.label.unique()) if not _is_word(k) or re.search(r'[/\\]|^\.+$', k)]
+    odd = [k for k in sorted(items.label.unique()) if not _is_class(k)]
     if odd: raise CableError(f"the folder {odd[0]!r} cannot give a class its name; rename it, in letters and digits")
     bad = check_photos([path/f for f in items.fname])
     for reason in bad.values(): say(f'left out: {reason}')
