@@ -1,8 +1,8 @@
 """How long the course's recipe takes: `python -m benchmarks.train`. Ours against plain fastai: same network, photos, epochs and seeds.
 
 The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layers. Plain fastai opens every photo in every epoch, computes in float32, and
-searches for 100 batches. Ours is what `cables run` does: search for at most 60 batches, begin stage-2 on photos of five sevenths of the side, and let the first layers rest at
-full size, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
+searches for 100 batches from 1e-7 on. Ours is what `cables run` does: search for 40 batches from 1e-4 on, begin both stages on photos of five sevenths of the side, and let the first layers
+rest at full size in stage-2, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
 serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too,
 `--small-maps` one without `SmallMaps`. All of them run in one process, which keeps its memory from the first of our learners on (`hold_memory`), so plain fastai has the use of that too.
 """
@@ -45,20 +45,25 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
     set_seed(seed, reproducible=True)
     dls = loaders(path, items, size, bs, plain, workers)
     learn = learner(dls, plain)
-    def fit():
+    def plainly():
         learn.fit_one_cycle(epochs[0], 3e-3)
         learn.unfreeze()
-        if plain:
-            learn.lr_find(num_it=steps, show_plot=False)
-            return learn.fit_one_cycle(epochs[1], course_lr)
-        learn.dls, late = loaders(path, items, small_size(size), bs, plain), epochs[1]//2
-        find_lr(learn, num_it=min(60, steps))
-        learn.fit_one_cycle(epochs[1]-late, course_lr)
-        learn.dls = dls
-        learn.freeze_to(-2)
-        if late: learn.fit_one_cycle(late, course_lr)
+        learn.lr_find(num_it=steps, show_plot=False)
+        learn.fit_one_cycle(epochs[1], course_lr)
+    def ours():
+        small = loaders(path, items, small_size(size), bs, plain)
+        def stage(*cycles):
+            for n, learn.dls, group, lr in cycles:
+                learn.freeze_to(group)
+                if n: learn.fit_one_cycle(n, lr)
+        stage((epochs[0]-1, small, -1, 3e-3), (1, dls, -1, 3e-3))
+        learn.dls, late = small, epochs[1]//2
+        learn.unfreeze()
+        find_lr(learn, num_it=min(40, steps), start_lr=1e-4)
+        stage((epochs[1]-late, small, 0, course_lr), (late, dls, -2, course_lr))
     with learn.no_bar(), learn.no_logging():
-        took = clock(fit)
+        took = clock(plainly if plain else ours)
+        learn.dls = dls
         return took, float(learn.validate()[1])
 
 

@@ -190,7 +190,7 @@ def _show_report(report):
     s = report.summary
     for r in report.findings.itertuples(): click.echo('\t'.join(map(_column, (r.weight, r.kind, r.path, f"{r.why}{f' ({r.other})' if r.other else ''}"))))
     click.echo(f"{s['files']} photos of {len(s['classes'])} classes ({', '.join(f'{_plain(k)} {v}' for k,v in s['classes'].items())}) in {s['seconds']:.1f} s: "
-               f"{s['errors']} errors, {s['notes']} notes" + (f"; --fix would move {s['to_move']}" if s['to_move'] else ''))
+               f"errors {s['errors']}, notes {s['notes']}" + (f"; --fix would move {s['to_move']}" if s['to_move'] else ''))
 
 def _undo(folder, as_json):
     "Put back, and say what could not be"

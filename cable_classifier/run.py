@@ -313,7 +313,7 @@ def _rates(self:_Run):
     file = self.keep/'rates.json'
     try: low,high = map(float, json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError):
-        low,high = attrgetter('start','stop')(find_lr(self.learn, below=5))
+        low,high = attrgetter('start','stop')(find_lr(self.learn, num_it=40, start_lr=1e-4, below=5))
         if self.team.first:
             with atomic_path(file) as tmp: tmp.write_text(json.dumps([low, high]), encoding='utf-8')
     return slice(*self.team.agree([low, high]))
@@ -321,13 +321,14 @@ def _rates(self:_Run):
 # %% ../nbs/16_run.ipynb #da6d507b
 @patch
 def _train(self:_Run, epochs, finetune_epochs):
-    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, small photos first; the better of the two stays loaded; returns itself"
+    "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, each on small photos first; the better of the two stays loaded; returns itself"
     dls,last = self.learn.dls,max(1, round(finetune_epochs*3/8))
-    self._fit('stage-1', (epochs, 3e-3, dls, -1))
+    small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
+    self._fit('stage-1', *[c for c in ((epochs-1, 3e-3, small, -1),(1, 3e-3, dls, -1)) if c[0]])
     if not finetune_epochs: return self
     self.learn.load('stage-1')
     self.learn.unfreeze()
-    self.learn.dls = small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
+    self.learn.dls = small
     lrs = self._rates()
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
     cycles = (finetune_epochs-last, lrs, small, 0),(last, slice(lrs.start/2, lrs.stop/2), dls, -2 if finetune_epochs > last else 0)

@@ -88,7 +88,7 @@ def make_arch(
     _get_arch(arch)
     if weights == 'imagenet': return _imagenet_arch(arch)
     if weights != 'starter': return _file_arch(arch, weights)
-    if arch != 'resnet18': raise CableError(f"the starter weights are for resnet18, not '{arch}'; use weights='imagenet' with it")
+    if arch != 'resnet18': raise CableError(f"the starter weights are for resnet18, not '{arch}'; take weights 'imagenet' for it")
     return starter_resnet18
 
 # %% ../nbs/01_train.ipynb #9d20c44f
