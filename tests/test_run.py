@@ -54,6 +54,25 @@ def test_when(tmp_path, monkeypatch, embedded):
     assert asked == [3] and not (tmp_path/'out').exists()
 
 
+@pytest.mark.parametrize('epochs,finetune,wanted', [
+    (4, 16, [(3, 64, 2), (1, 96, 2), (10, 64, 0), (6, 96, 1)]), (1, 1, [(1, 96, 2), (1, 96, 0)]), (2, 0, [(1, 64, 2), (1, 96, 2)])])
+def test_small_photos_first(tmp_path, monkeypatch, photos, epochs, finetune, wanted):
+    "Both stages end at full size, and all but the last epochs of each see smaller photos; the search begins at 1e-4"
+    fits, searched = [], []
+    def fit(self, n, *args, cbs=None, **kwargs): # noted, not fitted
+        fits.append((n, self.dls.one_batch()[0].shape[-1], self.opt.frozen_idx))
+        self.recorder.losses = []
+        cbs.earlier = 0.
+    def search(learn, **kwargs):
+        searched.append((learn.dls.one_batch()[0].shape[-1], kwargs))
+        return slice(1e-4, 1e-3)
+    monkeypatch.setattr(run.Learner, 'fit_one_cycle', fit)
+    monkeypatch.setattr(run, 'find_lr', search)
+    metrics = run_course(photos, tmp_path/'out', epochs=epochs, finetune_epochs=finetune, size=96, bs=8, say=lambda s: None)
+    assert fits == wanted and metrics['n_test']
+    assert searched == ([(64, dict(num_it=40, start_lr=1e-4, below=5))] if finetune else [])
+
+
 def test_the_command_says_it():
     assert run_command(data=None, seed=3, more=False) == 'cables run --seed 3 --no-more'
     assert run_command(seed=3, more=None) == 'cables run --seed 3'
