@@ -25,11 +25,6 @@ def loaders(path, items, size, bs, plain, workers=0):
     return block.dataloaders([path/f for f in df.fname], bs=bs, num_workers=workers)
 
 
-def small_size(size):
-    "Side of the photos that stage-2 of `cables run` begins with, pixels"
-    return max(32, round(size*5/7/32)*32)
-
-
 def learner(dls, plain):
     "A learner of ours, or fastai's own on the same weights"
     from fastai.vision.all import error_rate, vision_learner
@@ -42,6 +37,7 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
     "Seconds of stage-1, search and stage-2, and the error at the end"
     from fastai.vision.all import set_seed
     from cable_classifier.lr_find import course_lr, find_lr
+    from cable_classifier.run import small_size
     set_seed(seed, reproducible=True)
     dls = loaders(path, items, size, bs, plain, workers)
     learn = learner(dls, plain)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest', 'warn_if_few', 'versions', 'run_command',
-           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'figures']
+           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'small_size',
+           'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
 import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
@@ -306,6 +307,13 @@ def _fit(self:_Run, name, *cycles):
     self.stages.append(dict(name=name, **error_ci(self.learn), seconds=round(time.time()-start, 1), lr=rates))
     self.tell(f"{name}: validation error {_ci(self.stages[-1])}")
 
+# %% ../nbs/16_run.ipynb #8294f060
+def small_size(
+    size:int, # Side of the photos at full size, pixels
+)->int:       # Side in pixels, a multiple of 32
+    "Side of the photos that both stages begin with: five sevenths of `size`"
+    return max(32, round(size*5/7/32)*32)
+
 # %% ../nbs/16_run.ipynb #48721a9e
 @patch
 def _rates(self:_Run):
@@ -323,7 +331,7 @@ def _rates(self:_Run):
 def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, each on small photos first; the better of the two stays loaded; returns itself"
     dls,last = self.learn.dls,max(1, round(finetune_epochs*3/8))
-    small = self.get_dls(size=max(32, round(self.settings['size']*5/7/32)*32))
+    small = self.get_dls(size=small_size(self.settings['size']))
     self._fit('stage-1', *[c for c in ((epochs-1, 3e-3, small, -1),(1, 3e-3, dls, -1)) if c[0]])
     if not finetune_epochs: return self
     self.learn.load('stage-1')
