@@ -1,8 +1,8 @@
 """How long the course's recipe takes: `python -m benchmarks.train`. Ours against plain fastai: same network, photos, epochs and seeds.
 
 The recipe is stage-1 frozen, a search for a learning rate, stage-2 of all layers. Plain fastai opens every photo in every epoch, computes in float32, and
-searches for 100 batches from 1e-7 on. Ours is what `cables run` does: search for 40 batches from 1e-4 on, begin both stages on photos of five sevenths of the side, and let the first layers
-rest at full size in stage-2, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
+searches for 100 batches from 1e-7 on. Ours is what `cables run` does: search for 40 batches from 1e-4 on, begin both stages on smaller photos, let the first layers
+rest at full size in stage-2, and validate in the last epoch of a cycle only, as many epochs in all. The limit is a bare torch loop of the same network and precision on random tensors, all layers trained. On a GPU plain fastai gets the number of workers that
 serves it best, and one unfrozen epoch of each is timed as well. `--compile` times a step of ours with `torch.compile` too,
 `--small-maps` one without `SmallMaps`. All of them run in one process, which keeps its memory from the first of our learners on (`hold_memory`), so plain fastai has the use of that too.
 """
@@ -37,7 +37,7 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
     "Seconds of stage-1, search and stage-2, and the error at the end"
     from fastai.vision.all import set_seed
     from cable_classifier.lr_find import course_lr, find_lr
-    from cable_classifier.run import small_size
+    from cable_classifier.run import ValidateLast, small_sizes, stage2_cycles
     set_seed(seed, reproducible=True)
     dls = loaders(path, items, size, bs, plain, workers)
     learn = learner(dls, plain)
@@ -47,16 +47,17 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
         learn.lr_find(num_it=steps, show_plot=False)
         learn.fit_one_cycle(epochs[1], course_lr)
     def ours():
-        small = loaders(path, items, small_size(size), bs, plain)
+        sized = {s: loaders(path, items, s, bs, plain) for s in small_sizes(size)} | {size: dls}
+        small = sized[small_sizes(size)[1]]
         def stage(*cycles):
             for n, learn.dls, group, lr in cycles:
                 learn.freeze_to(group)
-                if n: learn.fit_one_cycle(n, lr)
+                if n: learn.fit_one_cycle(n, lr, cbs=ValidateLast())
         stage((epochs[0]-1, small, -1, 3e-3), (1, dls, -1, 3e-3))
-        learn.dls, late = small, epochs[1]//2
+        learn.dls = small
         learn.unfreeze()
         find_lr(learn, num_it=min(40, steps), start_lr=1e-4)
-        stage((epochs[1]-late, small, 0, course_lr), (late, dls, -2, course_lr))
+        stage(*[(n, sized[s], group, slice(course_lr.start*part, course_lr.stop*part)) for n, part, s, group in stage2_cycles(epochs[1], size)])
     with learn.no_bar(), learn.no_logging():
         took = clock(plainly if plain else ours)
         learn.dls = dls

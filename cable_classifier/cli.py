@@ -78,7 +78,7 @@ def main(
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')
-@click.option('--finetune-epochs', default=16, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last three eighths the first layers rest.')
+@click.option('--finetune-epochs', default=12, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last quarter the first layers rest.')
 @click.option('--seed', default=42, show_default=True, type=click.IntRange(0, 2**32-1), help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
@@ -100,6 +100,7 @@ def _run(team, kwargs):
     if team is None or team.first: click.echo('loading fastai ...')
     from cable_classifier.run import run_course, run_folder
     from pathlib import Path
+    _bars_on_screens()
     out = kwargs['out'] = Path(kwargs['out'] or run_folder(kwargs['data']))
     m = run_course(**kwargs, say=lambda s: click.echo(_plain(s)), team=team)
     if m: click.echo(f"done in {m['seconds']:.0f} s, {m['peak_rss_mb']} MB at most; see {_plain(str(out/'report.html'))}, try: cables predict {_plain(str(out/'model'))} PHOTO")
@@ -171,6 +172,11 @@ def _column(s):
 def _is_screen(stream):
     "Does somebody look at `stream`? It is None where it was closed before we began"
     return stream is not None and stream.isatty()
+
+def _bars_on_screens():
+    "No bars of fastprogress where they would go into a file or a pipe; the lines of its tables still do"
+    from fastprogress import fastprogress
+    fastprogress.NO_BAR = not _is_screen(sys.stdout)
 
 def _bar(items, length, label='checking'):
     "A progress bar on stderr, for people only"
@@ -357,4 +363,5 @@ def render(
 ):
     "Draw the embedded photos again (needs the [render] extra)."
     from cable_classifier.render import render_set
+    _bars_on_screens()
     render_set(out, n=n, seed=seed)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from fastai.vision.all import *
 from .workspace import CableError, workspace, build_once, atomic_path
 from .starter import starter_resnet18, starter_file, starter_stats, BFloat16, Rough
-from .speed import FrozenBody, GiveBack, SmallMaps, hold_memory
+from .speed import FrozenBody, FusedAdam, GiveBack, SmallMaps, hold_memory
 from .data import get_data, get_items, split_items, get_dls, embedded_zip, digest
 
 # %% ../nbs/01_train.ipynb #f4cacea8
@@ -98,12 +98,13 @@ def get_learner(
     weights:str='starter',      # 'starter', 'imagenet', or a safetensors file
     path:str|Path|None=None,    # Folder that `save` and `load` put `models/` in; the workspace by default
     metrics=error_rate,         # Metrics shown after each epoch
+    opt_func=FusedAdam,         # Optimiser; `Adam` of fastai in one pass
     **kwargs,                   # Anything else `vision_learner` takes
 )->Learner:                     # Learner with a frozen body and a new head
     "fastai's `vision_learner` on `weights`, in bfloat16 where that pays, a frozen body walked one way. Raises `CableError` if the weights cannot be had."
     if dls.device.type == 'cpu': hold_memory()
     for dl in dls.loaders: dl.after_batch = _with_norm(dl.after_batch, weight_stats(weights))
-    learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), **kwargs)
+    learn = vision_learner(dls, make_arch(arch, weights), metrics=metrics, path=path or workspace(), opt_func=opt_func, **kwargs)
     return learn.add_cbs([BFloat16(), ChannelsLast(), FrozenBody(), SmallMaps(), GiveBack()])
 
 # %% ../nbs/01_train.ipynb #b20b423b

@@ -123,6 +123,7 @@ def test_run_and_predict(cables, photos, tmp_path):
     r = cables('run', '--data', photos, '--out', out, '--groups', r'^(.+)_\d+\.jpg$', '--epochs', '1', '--finetune-epochs', '1')
     assert r.returncode == 0, r.stderr
     assert 'cut.jpg' in r.stdout and 'only 72 photos' in r.stdout
+    assert 'valid_loss' in r.stdout and '%' not in r.stdout, 'bars are drawn on a screen, not into a file; lines of the table go there'
     m = json.loads((out/'metrics.json').read_text())
     assert m['vocab'] == ['lightning', 'micro_usb', 'usb_c'] and [s['name'] for s in m['stages']] == ['stage-1', 'stage-2']
     low, high = m['test']['error_rate_ci95']
