@@ -366,17 +366,18 @@ def _train(self:_Run, epochs, finetune_epochs):
 @patch
 def _draw(self:_Run):
     "The pictures of the report that need a trained model"
-    with self.learn.no_bar(): interp = ClassificationInterpretation.from_learner(self.learn)
-    self.figs += [fig_html(loss_fig(self.losses), 'How the loss fell', 'training loss batch by batch'),
-                  fig_html(_confusion_fig(interp), 'Which class was taken for which (valid)', 'confusion matrix of the validation photos'),
-                  fig_html(_mistakes_fig(interp), 'The most surprising photos (valid)', 'the validation photos of highest loss, nine at most')]
+    with self.learn.no_bar(), self.learn.added_cbs(Rough()): # as the stages are judged
+        interp = ClassificationInterpretation.from_learner(self.learn)
+        self.figs += [fig_html(loss_fig(self.losses), 'How the loss fell', 'training loss batch by batch'),
+                      fig_html(_confusion_fig(interp), 'Which class was taken for which (valid)', 'confusion matrix of the validation photos'),
+                      fig_html(_mistakes_fig(interp), 'The most surprising photos (valid)', 'the validation photos of highest loss, nine at most')]
 
 # %% ../nbs/16_run.ipynb #b1d167e0
 @patch
 def _known(self:_Run):
     "What tells the classes from anything else: a plane taught with outliers or, where there are none, `known_classes`"
     if not self.outliers: return known_classes(self.learn)
-    def seen(fs): return tuple(map(torch.cat, zip(*[get_features(self.learn, as_trained(self.learn, fs), Rough()) for _ in range(2)])))
+    def seen(fs): return get_features(self.learn, as_trained(self.learn, fs), Rough())
     ours = list(self.learn.dls.train_ds.items)
     with no_random(self.settings['seed']): return teach(seen(ours[::-(-len(ours)//2000)]), seen(self.outliers[::-(-len(self.outliers)//2000)]))
 

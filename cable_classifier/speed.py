@@ -106,7 +106,7 @@ class _Conv(torch.autograd.Function):
 
 # %% ../nbs/15a_speed.ipynb #042d4c90
 class SmallMaps(Callback):
-    "While training on a CPU, take the weight gradients of convolutions on small maps as matrix products"
+    "While training on a CPU in float32, take the weight gradients of convolutions on small maps as matrix products"
     def __init__(self,
         most:int=64, # Places of an output map up to which it is small
     ): store_attr()
@@ -118,9 +118,8 @@ class SmallMaps(Callback):
                 self.convs.append(m)
     def _conv(self, m, x):
         places = x.shape[-2]*x.shape[-1]/(m.stride[0]*m.stride[1])
-        if places > self.most or x.dim() != 4 or not (torch.is_grad_enabled() and m.weight.requires_grad): return m._conv_forward(x, m.weight, None)
-        dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else m.weight.dtype
-        return _Conv.apply(x.as_subclass(Tensor).to(dtype), m.weight.to(dtype), m.stride, m.padding)
+        if places > self.most or x.dim() != 4 or torch.is_autocast_enabled('cpu') or not (torch.is_grad_enabled() and m.weight.requires_grad): return m._conv_forward(x, m.weight, None)
+        return _Conv.apply(x.as_subclass(Tensor), m.weight, m.stride, m.padding)
     def after_fit(self):
         for m in self.convs: vars(m).pop('forward', None)
 
