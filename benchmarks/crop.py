@@ -34,7 +34,7 @@ def main():
     p.add_argument('--model', type=Path, help='a model folder of `cables run`; trained here by default')
     p.add_argument('--seed', type=int, default=42)
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
-    p.add_argument('--finetune-epochs', type=int, default=12, help='epochs of stage-2')
+    p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
     p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as tmp:

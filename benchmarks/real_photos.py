@@ -42,7 +42,7 @@ def main():
     p.add_argument('folder', type=Path, help='real photos, a folder per class')
     p.add_argument('--seeds', type=int, nargs='+', default=[42, 43, 44], help='one training each')
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
-    p.add_argument('--finetune-epochs', type=int, default=12, help='epochs of stage-2')
+    p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
     p.add_argument('--no-more', dest='more', action='store_false', help='without the photos of more cables than the chapters have')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")

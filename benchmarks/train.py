@@ -37,7 +37,7 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
     "Seconds of stage-1, search and stage-2, and the error at the end"
     from fastai.vision.all import set_seed
     from cable_classifier.lr_find import course_lr, find_lr
-    from cable_classifier.run import ValidateLast, small_sizes, stage2_cycles
+    from cable_classifier.run import ValidateLast, small_size, stage2_cycles
     set_seed(seed, reproducible=True)
     dls = loaders(path, items, size, bs, plain, workers)
     learn = learner(dls, plain)
@@ -47,8 +47,8 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
         learn.lr_find(num_it=steps, show_plot=False)
         learn.fit_one_cycle(epochs[1], course_lr)
     def ours():
-        sized = {s: loaders(path, items, s, bs, plain) for s in small_sizes(size)} | {size: dls}
-        small = sized[small_sizes(size)[1]]
+        small = loaders(path, items, small_size(size), bs, plain)
+        sized = {small_size(size): small, size: dls}
         def stage(*cycles):
             for n, learn.dls, group, lr in cycles:
                 learn.freeze_to(group)

@@ -78,7 +78,7 @@ def main(
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
 @click.option('--epochs', default=4, show_default=True, type=click.IntRange(1), help='Epochs of stage-1, body frozen.')
-@click.option('--finetune-epochs', default=12, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last quarter the first layers rest.')
+@click.option('--finetune-epochs', default=16, show_default=True, type=click.IntRange(0), help='Epochs of stage-2; in the last three eighths the first layers rest.')
 @click.option('--seed', default=42, show_default=True, type=click.IntRange(0, 2**32-1), help='Seed of split, head and batches.')
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest', 'warn_if_few', 'versions', 'run_command',
-           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'small_sizes',
+           'fig_html', 'report_html', 'batch_fig', 'loss_fig', 'run_course', 'run_folder', 'Alone', 'small_size',
            'stage2_cycles', 'ValidateLast', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
@@ -175,7 +175,7 @@ def run_course(
     arch:str='resnet18',     # Name of a torchvision architecture
     weights:str='starter',   # 'starter', 'imagenet', or a safetensors file
     epochs:int=4,            # Epochs of stage-1, body frozen
-    finetune_epochs:int=12,  # Epochs of stage-2; the last quarter at full size, first layers at rest
+    finetune_epochs:int=16,  # Epochs of stage-2; the last three eighths at full size, first layers at rest
     seed:int=42,             # Seed of split, head and batches
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
@@ -308,27 +308,27 @@ def _fit(self:_Run, name, *cycles):
     self.tell(f"{name}: validation error {_ci(self.stages[-1])}")
 
 # %% ../nbs/16_run.ipynb #8294f060
-def small_sizes(
+def small_size(
     size:int, # Side of the photos at full size, pixels
-)->tuple:     # Two sides in pixels, multiples of 32
-    "Sides of the photos that stage-2 begins and goes on with: four and five sevenths of `size`; stage-1 begins with the latter"
-    return tuple(max(32, round(size*n/7/32)*32) for n in (4, 5))
+)->int:       # Side in pixels, a multiple of 32
+    "Side of the photos that both stages begin with: five sevenths of `size`"
+    return max(32, round(size*5/7/32)*32)
 
 def stage2_cycles(
     epochs:int, # Epochs of stage-2, one or more
     size:int,   # Side of the photos at full size, pixels
 )->list:        # For each cycle: epochs, share of the rates found, side in pixels, first layer group to learn
     "The cycles of stage-2, one for each size of photo"
-    then,(least,small) = round(epochs/4),small_sizes(size)
-    last = max(1, then)
-    cycles = (epochs-last-then, 1., least, 0),(then, .7, small, 0),(last, .5, size, -2 if epochs > last else 0)
+    last = max(1, round(epochs*3/8))
+    cycles = (epochs-last, 1., small_size(size), 0),(last, .5, size, -2 if epochs > last else 0)
     return [c for c in cycles if c[0]]
 
 # %% ../nbs/16_run.ipynb #8294f062
 class ValidateLast(Callback):
-    "Looks at the validation photos in the last epoch of a fit only"
+    "Looks at the validation photos in the last epoch of a fit only; the rows of the others say None"
     def before_validate(self):
         if self.epoch < self.n_epoch-1: raise CancelValidException()
+    def after_cancel_validate(self): self.recorder.log += [None]*len(self.recorder._valid_mets)
 
 # %% ../nbs/16_run.ipynb #48721a9e
 @patch
@@ -347,8 +347,8 @@ def _rates(self:_Run):
 def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, each on small photos first; the better of the two stays loaded; returns itself"
     size = self.settings['size']
-    dls = {s: self.get_dls(size=s) for s in small_sizes(size)} | {size: self.learn.dls}
-    small = dls[small_sizes(size)[1]]
+    dls = {small_size(size): self.get_dls(size=small_size(size)), size: self.learn.dls}
+    small = dls[small_size(size)]
     self._fit('stage-1', *[c for c in ((epochs-1, 3e-3, small, -1),(1, 3e-3, dls[size], -1)) if c[0]])
     if not finetune_epochs: return self
     self.learn.load('stage-1')

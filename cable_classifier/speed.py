@@ -124,7 +124,19 @@ class SmallMaps(Callback):
         for m in self.convs: vars(m).pop('forward', None)
 
 # %% ../nbs/15a_speed.ipynb #5e1c70a2
-def fused_adam_step(p, lr, mom, sqr_mom, eps, wd, do_wd=True, step=0, grad_avg=None, sqr_avg=None, **kwargs):
+def fused_adam_step(
+    p:Tensor,              # Weights of one layer, with their gradient
+    lr:float,              # Learning rate
+    mom:float,             # Decay of the mean gradient (beta 1)
+    sqr_mom:float,         # Decay of the mean squared gradient (beta 2)
+    eps:float,             # Added to the root of the latter
+    wd:float,              # Weight decay
+    do_wd:bool=True,       # Decay these weights?
+    step:int=0,            # Steps taken so far
+    grad_avg:Tensor=None,  # Mean gradient, of the shape of `p`
+    sqr_avg:Tensor=None,   # Mean squared gradient, of the shape of `p`
+    **kwargs,              # What other optimisers keep; not looked at
+)->dict:                   # `step`, `grad_avg` and `sqr_avg` for the next step
     "Decay, averages and step of fastai's `Adam` on `p`, in one pass (Loshchilov and Hutter 2019, algorithm 2)"
     def laid(x): # the pass walks through memory, so all must lie there in the order of the weight
         return torch.zeros_like(p.data) if x is None else x if x.stride() == p.stride() else torch.empty_like(p.data).copy_(x)
@@ -134,6 +146,8 @@ def fused_adam_step(p, lr, mom, sqr_mom, eps, wd, do_wd=True, step=0, grad_avg=N
           lr=lr, beta1=mom, beta2=sqr_mom, eps=eps, weight_decay=wd if do_wd else 0.)
     return dict(step=step+1, grad_avg=grad_avg, sqr_avg=sqr_avg)
 
+
+# %% ../nbs/15a_speed.ipynb #5e1c70b2
 def FusedAdam(
     params:Tensor|Iterable, # Weights of the model, or a list of them for each layer group
     lr:float|slice,         # Learning rate

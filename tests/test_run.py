@@ -55,7 +55,7 @@ def test_when(tmp_path, monkeypatch, embedded):
 
 
 @pytest.mark.parametrize('epochs,finetune,wanted', [
-    (4, 12, [(3, 160, 2), (1, 224, 2), (6, 128, 0), (3, 160, 0), (3, 224, 1)]), (1, 1, [(1, 224, 2), (1, 224, 0)]), (2, 2, [(1, 160, 2), (1, 224, 2), (1, 128, 0), (1, 224, 1)]), (2, 0, [(1, 160, 2), (1, 224, 2)])])
+    (4, 16, [(3, 64, 2), (1, 96, 2), (10, 64, 0), (6, 96, 1)]), (1, 1, [(1, 96, 2), (1, 96, 0)]), (2, 0, [(1, 64, 2), (1, 96, 2)])])
 def test_small_photos_first(tmp_path, monkeypatch, photos, epochs, finetune, wanted):
     "Both stages end at full size, and all but the last epochs of each see smaller photos; the search begins at 1e-4"
     fits, searched = [], []
@@ -68,9 +68,9 @@ def test_small_photos_first(tmp_path, monkeypatch, photos, epochs, finetune, wan
         return slice(1e-4, 1e-3)
     monkeypatch.setattr(run.Learner, 'fit_one_cycle', fit)
     monkeypatch.setattr(run, 'find_lr', search)
-    metrics = run_course(photos, tmp_path/'out', epochs=epochs, finetune_epochs=finetune, bs=8, say=lambda s: None)
+    metrics = run_course(photos, tmp_path/'out', epochs=epochs, finetune_epochs=finetune, size=96, bs=8, say=lambda s: None)
     assert fits == wanted and metrics['n_test']
-    assert searched == ([(160, dict(num_it=40, start_lr=1e-4, below=5))] if finetune else [])
+    assert searched == ([(64, dict(num_it=40, start_lr=1e-4, below=5))] if finetune else [])
 
 
 def test_the_command_says_it():
