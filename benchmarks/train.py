@@ -48,7 +48,6 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
         learn.fit_one_cycle(epochs[1], course_lr)
     def ours():
         small = loaders(path, items, small_size(size), bs, plain)
-        sized = {small_size(size): small, size: dls}
         def stage(*cycles):
             for n, learn.dls, group, lr in cycles:
                 learn.freeze_to(group)
@@ -57,7 +56,7 @@ def recipe(path, items, size, bs, seed, epochs, steps, plain, workers=0):
         learn.dls = small
         learn.unfreeze()
         find_lr(learn, num_it=min(40, steps), start_lr=1e-4)
-        stage(*[(n, sized[s], group, slice(course_lr.start*part, course_lr.stop*part)) for n, part, s, group in stage2_cycles(epochs[1], size)])
+        stage(*[(n, dls if s == size else small, group, slice(course_lr.start*part, course_lr.stop*part)) for n, part, s, group in stage2_cycles(epochs[1], size)])
     with learn.no_bar(), learn.no_logging():
         took = clock(plainly if plain else ours)
         learn.dls = dls

@@ -347,16 +347,15 @@ def _rates(self:_Run):
 def _train(self:_Run, epochs, finetune_epochs):
     "Stage-1 frozen, a rate found on it, stage-2 with a rate per layer group, each on small photos first; the better of the two stays loaded; returns itself"
     size = self.settings['size']
-    dls = {small_size(size): self.get_dls(size=small_size(size)), size: self.learn.dls}
-    small = dls[small_size(size)]
-    self._fit('stage-1', *[c for c in ((epochs-1, 3e-3, small, -1),(1, 3e-3, dls[size], -1)) if c[0]])
+    small,dls = self.get_dls(size=small_size(size)),self.learn.dls
+    self._fit('stage-1', *[c for c in ((epochs-1, 3e-3, small, -1),(1, 3e-3, dls, -1)) if c[0]])
     if not finetune_epochs: return self
     self.learn.load('stage-1')
     self.learn.unfreeze()
     self.learn.dls = small
     lrs = self._rates()
     self.tell(f"learning rates: {lrs.start:.1e} for the first layers to {lrs.stop:.1e} for the head")
-    self._fit('stage-2', *[(n, slice(lrs.start*part, lrs.stop*part), dls[s], group) for n,part,s,group in stage2_cycles(finetune_epochs, size)])
+    self._fit('stage-2', *[(n, slice(lrs.start*part, lrs.stop*part), dls if s == size else small, group) for n,part,s,group in stage2_cycles(finetune_epochs, size)])
     if self.stages[1]['error_rate'] > self.stages[0]['error_rate']:
         self.learn.load('stage-1')
         self.tell("stage-2 is worse on the validation photos, so stage-1 is kept")

@@ -146,7 +146,6 @@ def fused_adam_step(
           lr=lr, beta1=mom, beta2=sqr_mom, eps=eps, weight_decay=wd if do_wd else 0.)
     return dict(step=step+1, grad_avg=grad_avg, sqr_avg=sqr_avg)
 
-
 # %% ../nbs/15a_speed.ipynb #5e1c70b2
 def FusedAdam(
     params:Tensor|Iterable, # Weights of the model, or a list of them for each layer group
