@@ -1,6 +1,7 @@
 """Train on the embedded photos alone, then read real ones: `python -m benchmarks.real_photos FOLDER`.
 
 FOLDER has one folder of photos per class, and `other` for plugs of no class. It is never trained on, tuned on, or used for a threshold.
+Each model looks at every photo once, as `cables predict` does, and then four ways up, as `cables predict --turns 4` does.
 """
 import argparse
 import contextlib
@@ -12,17 +13,24 @@ from pathlib import Path
 
 import numpy as np
 
+from cable_classifier.data import get_data
 from cable_classifier.deploy import load_model, predict_photos
 from cable_classifier.photos import get_photos
-from cable_classifier.run import run_course
+from cable_classifier.run import get_run_items, run_course
 from cable_classifier.train import wilson
 from cable_classifier.workspace import CableError
 
 
-def read(model, folder):
-    "Rows of `predict_photos` for every photo under `folder`, with the folder's name as `target`; unreadable photos are counted as wrong"
-    paths = get_photos(folder)
-    return [dict(row, target=Path(row['path']).parent.name) for row in predict_photos(model, paths)]
+def rendered(seed):
+    "Paths of the embedded test photos"
+    path = get_data()
+    items = get_run_items(path/'plugs', path/'manifest.csv', seed)
+    return [path/'plugs'/f for f in items[items.split == 'test'].fname]
+
+
+def read(model, paths, turns):
+    "Rows of `predict_photos` with the name of each photo's folder as `target`; unreadable photos are counted as wrong"
+    return [dict(row, target=Path(row['path']).parent.name) for row in predict_photos(model, paths, turns=turns)]
 
 
 def score(rows, vocab):
@@ -37,6 +45,23 @@ def score(rows, vocab):
                 known_refused=float(np.mean([r['none_of_these'] is True for r in known])), n_other=len(other), other_refused=float(np.mean(refused)) if refused else None)
 
 
+looks = {1: 'as they are', 4: 'four ways up'}
+
+
+def sentence(r):
+    "The figures of one seed"
+    low, high = r['ci95']
+    return (f"{r['accuracy']:.2f} right of {r['n']} ({low:.2f}-{high:.2f}), balanced {r['balanced_accuracy']:.2f}, " + ', '.join(f'{c} {v:.2f}' for c, v in r['recall'].items())
+            + f"; none of these: {r['other_refused']:.2f} of {r['n_other']} others, {r['known_refused']:.2f} of the classes;"
+            f" error on rendered test photos {r['rendered_test_error']:.3f}")
+
+
+def summed(rows):
+    "Means over the seeds, Wilson's interval of one run at the mean, and the standard deviation of the accuracy over seeds"
+    mean = {k: float(np.mean([r[k] for r in rows])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', 'rendered_test_error')}
+    return mean | dict(ci95=list(wilson(round(mean['accuracy']*rows[0]['n']), rows[0]['n'])), spread=round(float(np.std([r['accuracy'] for r in rows], ddof=1)), 3) if len(rows) > 1 else None)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('folder', type=Path, help='real photos, a folder per class')
@@ -49,26 +74,22 @@ def main():
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
     p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
-    results = []
+    results = {1: [], 4: []} # by ways up
     with tempfile.TemporaryDirectory() as tmp:
         for seed in args.seeds:
             out = (args.keep or Path(tmp))/str(seed)
             with contextlib.redirect_stdout(io.StringIO()): # its progress bars
                 metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed, more=args.more)
             model = load_model(out/'model')
-            result = dict(seed=seed, rendered_test_error=metrics['test']['error_rate'], **score(read(model, args.folder), metrics['vocab']))
-            results.append(result)
-            low, high = result['ci95']
-            print(f"seed {seed}: {result['accuracy']:.2f} right of {result['n']} ({low:.2f}-{high:.2f}), balanced {result['balanced_accuracy']:.2f}, "
-                  + ', '.join(f'{c} {r:.2f}' for c, r in result['recall'].items())
-                  + f"; none of these: {result['other_refused']:.2f} of {result['n_other']} others, {result['known_refused']:.2f} of the classes;"
-                  f" error on rendered test photos {result['rendered_test_error']:.3f}", flush=True)
-    mean = {k: float(np.mean([r[k] for r in results])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', 'rendered_test_error')}
-    spread = float(np.std([r['accuracy'] for r in results], ddof=1)) if len(results) > 1 else None
-    low, high = wilson(round(mean['accuracy']*results[0]['n']), results[0]['n'])
-    print(f"mean of {len(results)} seeds: {mean['accuracy']:.2f} right (95 % interval of one run {low:.2f}-{high:.2f}, spread of seeds {'unknown' if spread is None else round(spread, 3)}), "
-          f"balanced {mean['balanced_accuracy']:.2f}, others refused {mean['other_refused']:.2f}")
-    if args.json: args.json.write_text(json.dumps(dict(results=results, mean=mean, accuracy_spread=spread, ci95=[low, high]), indent=1))
+            for turns, rows in results.items():
+                on_rendered, on_real = (score(read(model, paths, turns), metrics['vocab']) for paths in (rendered(seed), get_photos(args.folder)))
+                rows.append(dict(seed=seed, rendered_test_error=1-on_rendered['accuracy'], **on_real))
+                print(f'seed {seed}, {looks[turns]}: {sentence(rows[-1])}', flush=True)
+    means = {turns: summed(rows) for turns, rows in results.items()}
+    for turns, m in means.items(): print(f"mean of {len(args.seeds)} seeds, {looks[turns]}: {m['accuracy']:.2f} right (95 % interval of one run {m['ci95'][0]:.2f}-{m['ci95'][1]:.2f}, "
+                                         f"spread of seeds {m['spread']}), balanced {m['balanced_accuracy']:.2f}, others refused {m['other_refused']:.2f}, of the classes {m['known_refused']:.2f}, "
+                                         f"error on rendered test photos {m['rendered_test_error']:.3f}")
+    if args.json: args.json.write_text(json.dumps(dict(results=results[1], mean=means[1], turned=dict(turns=4, results=results[4], mean=means[4])), indent=1))
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from .workspace import CableError, atomic_path, claim
 from .photos import photo_suffixes, max_bytes
+from .turns import ways
 from .deploy import load_model, predict_photos, file_digest
 from .check import Look, look_at
 
@@ -129,13 +130,16 @@ def read_source(
 # %% ../nbs/14a_batch.ipynb #70c482e4
 def _text(v): return v.encode('utf-8', 'backslashreplace').decode() if isinstance(v, str) else v # a name may hold bytes that are no text
 
+def _answers_of(model, turns): return file_digest(Path(model)/'model.json') + (f'-{turns}' if len(ways(turns)) > 1 else '')
+
 class PredictPart:
     "A worker that predicts parts and writes what the model says"
     def __init__(self,
-        model:str, # Model folder
-        out:str,   # Folder for the answers
+        model:str,   # Model folder
+        out:str,     # Folder for the answers
+        turns:int=1, # Ways up to look at each photo: 1, 2, 4 or 8
     ):
-        self.out,self.of = out,file_digest(Path(model)/'model.json')
+        self.out,self.turns,self.of = out,turns,_answers_of(model, turns)
         self.model = load_model(model, threads=1)
         self.schema = pa.schema([('path', pa.string()), ('label', pa.string()), ('confidence', pa.float64()), ('none_of_these', pa.bool_()), ('error', pa.string()),
                                  *((f'p_{c}', pa.float64()) for c in self.model.vocab)])
@@ -144,7 +148,7 @@ class PredictPart:
     )->dict:                       # What was done: `photos`, `errors`, and the worker's `pid`
         "Answer one part and write the answers"
         part,self.failed = json.loads(batch['part'][0]),[]
-        rows = [r | {f'p_{c}': p for c,p in (r['probs'] or {}).items()} for r in predict_photos(self.model, self.photos(part), threads=1)] + self.failed
+        rows = [r | {f'p_{c}': p for c,p in (r['probs'] or {}).items()} for r in predict_photos(self.model, self.photos(part), threads=1, turns=self.turns)] + self.failed
         rows = [{k: _text(v) for k,v in r.items()} for r in rows]
         write_part(self.out, part, rows, self.schema, self.of)
         end_tries(self.out, part)
@@ -215,6 +219,7 @@ def predict_many(
     n:int=500,             # Photos a part
     workers:int|None=None, # Workers; one a core by default
     address:str|None=None, # Address of a Ray cluster; one on this machine by default
+    turns:int=1,           # Ways up to look at each photo: 1, 2, 4 or 8
     progress=None,         # Wraps (iterable, length) in a progress bar
 )->dict:                   # Counts: `photos` and `errors` of this run, `parts` done now, `before` done already
     "What `model` says of all photos under `paths`, as Parquet files in `out`; goes on where an earlier call was broken off. Raises `CableError` on bad input."
@@ -223,10 +228,10 @@ def predict_many(
     sources = list(dict.fromkeys(s for p in paths for s in list_sources(p)))
     if not sources: raise CableError(f"no photo and no tar shard in {', '.join(map(repr, map(str, paths)))}; name a folder that holds some")
     with claim(_place(out)[1]) if _place(out)[2] else nullcontext():
-        before = finished_parts(out, file_digest(Path(model)/'model.json'))
+        before = finished_parts(out, _answers_of(model, turns))
         done = {s for l in before.values() for s in l}
         parts = make_parts([s for s in sources if s not in done], n)
-        did = run_parts(PredictPart, (model, out), parts, workers, address)
+        did = run_parts(PredictPart, (model, out, turns), parts, workers, address)
         rows = list(progress(did, len(parts)) if progress else did)
     return dict(photos=sum(int(r['photos']) for r in rows), errors=sum(int(r['errors']) for r in rows), parts=len(parts), before=len(before))
 

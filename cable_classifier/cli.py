@@ -207,30 +207,37 @@ def _undo(folder, as_json):
     for p,why in left.items(): click.echo(_plain(f'error: {p}: {why}'), err=True)
     if left: sys.exit(1)
 
+# %% ../nbs/17_cli.ipynb #b61d02fa
+def _say(r, as_json):
+    "Print the record `r` of `predict_photos`; an error of a photo goes to the other stream, unless all is JSON"
+    if as_json: click.echo(json.dumps(r))
+    elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
+    else: click.echo('\t'.join(map(_column, (r['path'], 'none of these' if r['none_of_these'] else r['label'], f"{r['confidence']:.3f}"))))
+
 # %% ../nbs/17_cli.ipynb #7754a30e
 @main.command()
 @click.argument('model')
 @click.argument('paths', nargs=-1, required=True)
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
+@click.option('--turns', type=click.Choice(['1','2','4','8']), default='1', show_default=True, help='Ways up to look at each photo; the mean of the answers counts.')
 @_engine
 def predict(
     model,   # Model folder
     paths,   # Photos and folders of photos; with Ray also tar shards, and addresses that fsspec knows
     as_json, # One JSON object a line
+    turns,   # '1', '2' (upside down, too), '4' (quarter turns), '8' (those mirrored, too)
     engine, out, address, # The options above
 ):
     "Name the class of each photo in PATHS; folders are walked."
     _ray_only(engine, out, address)
-    if engine == 'ray': return _predict_many(model, paths, out, address, as_json)
+    if engine == 'ray': return _predict_many(model, paths, out, address, as_json, int(turns))
     from cable_classifier.deploy import load_model, predict_photos, _record
     fnames,empty = _walk(paths)
     without = [_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty]
-    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames))
+    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames, turns=int(turns)))
     for r in answers if _is_screen(sys.stdout) else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
-        if as_json: click.echo(json.dumps(r))
-        elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
-        else: click.echo('\t'.join(map(_column, (r['path'], 'none of these' if r['none_of_these'] else r['label'], f"{r['confidence']:.3f}"))))
+        _say(r, as_json)
     if failed: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #48518cbc
@@ -245,9 +252,9 @@ def _batch(out):
     except ModuleNotFoundError: raise CableError("work past one process needs Ray; pip install 'cable_classifier[scale]'") from None
     return batch
 
-def _predict_many(model, paths, out, address, as_json):
+def _predict_many(model, paths, out, address, as_json, turns):
     "Predict with Ray, and say how many"
-    did = _batch(out).predict_many(model, paths, out, address=address, progress=lambda did, n: _bar(did, n, 'predicting'))
+    did = _batch(out).predict_many(model, paths, out, address=address, turns=turns, progress=lambda did, n: _bar(did, n, 'predicting'))
     before = f", after {did['before']} that were there" if did['before'] else ''
     click.echo(json.dumps(did) if as_json else _plain(f"{did['photos']} photos, {did['errors']} of them not read, in {did['parts']} parts{before}; see {out}"))
     if did['errors']: sys.exit(1)

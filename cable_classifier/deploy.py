@@ -20,6 +20,7 @@ from PIL import Image
 from . import __version__
 from .workspace import CableError, atomic_path
 from .photos import max_pixels, open_photo
+from .turns import turned
 
 # %% ../nbs/13_deploy.ipynb #ebd85029
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
@@ -400,10 +401,11 @@ class _Answers:
         "What the graph says. Raises `CableError` if it says nothing usable."
         return self._run(x)[0]
     def answers(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
+        turns:int=1,                # Ways up to look at each photo, as for `turned`; the mean of what is said counts
     )->tuple:                       # Probabilities (n, classes), float64, and familiarity (n), or None where the model has no memory
         "Probability of each class, by the model's own temperature, and how familiar each photo is"
-        z,score = self._run(x)
-        return softmax(z, self.temperature),score
+        zs,scores = zip(*map(self._run, turned(x, turns)))
+        return softmax(np.mean(zs, 0), self.temperature),None if scores[0] is None else np.mean(scores, 0)
     def probs(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
     )->np.ndarray:              # float64 array of shape (n, classes), rows sum to 1
         "Probability of each class, by the model's own temperature"
@@ -420,9 +422,10 @@ class Model(_Answers):
     def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
     def predict(self, paths, # Paths of photos
         bs:int=32,           # Photos opened and predicted at once
+        turns:int=1,         # Ways up to look at each photo: 1, 2, 4 or 8
     )->list:                 # Records of `predict_photos`
         "What the model says of each photo, in order"
-        return list(predict_photos(self, paths, bs))
+        return list(predict_photos(self, paths, bs, turns=turns))
 
 # %% ../nbs/13_deploy.ipynb #1a250188
 def load_model(
@@ -504,6 +507,7 @@ def predict_photos(
     paths,       # Paths of photos, or pairs of a name and the photo's bytes; any iterable
     bs:int=32,   # Photos predicted at once
     threads:int|None=None, # Photos opened side by side; one for each core, but four at most, by default
+    turns:int=1, # Ways up to look at each photo: 1, 2, 4 or 8
 ):               # Yields a dict a photo: `path`, `label`, `confidence`, `probs`, `none_of_these`, `error`
     "What `model` says of each photo in `paths`, in order; `none_of_these` is None where the model has no threshold"
     pairs = (p if isinstance(p, tuple) else (p, None) for p in paths)
@@ -511,7 +515,7 @@ def predict_photos(
         while chunk := list(islice(pairs, bs)):
             xs = _try_photos(model, chunk, pool)
             good = [x for x in xs if not isinstance(x, str)]
-            probs,scores = model.answers(np.stack(good)) if good else ((), None)
+            probs,scores = model.answers(np.stack(good), turns) if good else ((), None)
             rows = iter(zip(probs, [None]*len(good) if scores is None else scores))
             for (p,_),x in zip(chunk, xs):
                 if isinstance(x, str): yield _record(p, error=x)
