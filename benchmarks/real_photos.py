@@ -45,7 +45,7 @@ def score(rows, vocab):
                 known_refused=float(np.mean([r['none_of_these'] is True for r in known])), n_other=len(other), other_refused=float(np.mean(refused)) if refused else None)
 
 
-looks = {1: 'as they are', 4: 'four ways up'}
+looks = {1: 'as they are', 4: 'four ways up'} # by ways up
 
 
 def sentence(r):
@@ -74,7 +74,7 @@ def main():
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
     p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
-    results = {1: [], 4: []} # by ways up
+    results = {turns: [] for turns in looks}
     with tempfile.TemporaryDirectory() as tmp:
         for seed in args.seeds:
             out = (args.keep or Path(tmp))/str(seed)

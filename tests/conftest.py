@@ -52,6 +52,16 @@ def photos(embedded, tmp_path):
 
 
 @pytest.fixture(scope='session')
+def small_run(embedded, tmp_path_factory):
+    "A model folder of one quick epoch, and the folder of the 60 photos it comes from"
+    from cable_classifier.run import run_course
+    folder = tmp_path_factory.mktemp('small_run')
+    data, out = some_photos(embedded, folder/'photos', 20), folder/'out'
+    run_course(data, out, epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
+    return out/'model', data
+
+
+@pytest.fixture(scope='session')
 def real_photos():
     "Folder of real photos, for tests only"
     if not (shared/'real_photos').is_dir(): pytest.skip('no real photos beside this checkout')

@@ -10,19 +10,13 @@ import time
 
 import pytest
 
-from conftest import some_photos
-
 pytest.importorskip('ray', reason="needs pip install 'cable_classifier[scale]'")
 
 
-@pytest.fixture(scope='module')
-def model(embedded, tmp_path_factory):
+@pytest.fixture
+def model(small_run):
     "A small model folder"
-    from cable_classifier.run import run_course
-    data, out = tmp_path_factory.mktemp('batch')/'photos', tmp_path_factory.mktemp('batch')/'out'
-    some_photos(embedded, data, 20)
-    run_course(data, out, epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
-    return out/'model'
+    return small_run[0]
 
 
 def photos_in(folder, embedded, n):

@@ -64,15 +64,11 @@ def test_a_turned_photo_gets_the_same_answer(tmp_path):
     assert [r['error'] is None for r in predict_photos(m, [paths[0], tmp_path/'none.jpg', paths[1]], turns=8)] == [True, False, True]
 
 
-@pytest.fixture(scope='module')
-def folder(embedded, tmp_path_factory):
+@pytest.fixture
+def folder(small_run):
     "A small model folder and some photos"
-    from conftest import some_photos
-    from cable_classifier.run import run_course
-    data, out = tmp_path_factory.mktemp('turns')/'photos', tmp_path_factory.mktemp('turns')/'out'
-    some_photos(embedded, data, 20)
-    run_course(data, out, epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
-    return out/'model', sorted((data/'usb_c').iterdir())[:4]
+    model, data = small_run
+    return model, sorted((data/'usb_c').iterdir())[:4]
 
 
 def test_command_line(folder, cables):
