@@ -6,7 +6,8 @@
 __all__ = ['checks', 'Verdict', 'check_exercise']
 
 # %% ../nbs/18a_exercises.ipynb #c421de87
-import inspect
+import inspect, re
+from pathlib import Path
 import numpy as np
 from .workspace import CableError
 
@@ -84,6 +85,9 @@ def _own_classes(dls):
     train,valid = (set(map(str, ds.items)) for ds in (dls.train_ds, dls.valid_ds))
     _need(len(train) + len(valid) >= 20, f"there are only {len(train)+len(valid)} photos; copy twenty of each class")
     _need(not train & valid, 'a photo stands in train and in valid; split by split_items')
+    def cables(fs): return {m[1] for f in fs if (m := re.match(r'((?:lightning|micro_usb|usb_c)_\d{4})_\d\.', Path(f).name))}
+    _need(not cables(train) & cables(valid), 'photos of one cable stand in train and in valid; tell get_items the groups')
+    _need(len(dls.train) > 0, f'{len(train)} photos to train on are fewer than a batch of {dls.bs}, so there is no batch; take a smaller bs')
     return f"{' and '.join(map(str, dls.vocab))}, {len(train)} photos to train on and {len(valid)} to validate"
 
 @_exercise('00.2')
@@ -119,6 +123,7 @@ def _random_body(stage1, random_body):
 @_exercise('01.2')
 def _fewer_photos(everything, tenth):
     a,b = _same_photos(everything=everything, tenth=tenth)
+    _need(tenth is not everything, 'that is the result of all photos again; train on a tenth of the cables')
     low,high = b['error_rate_ci95']
     _need(high > a['error_rate'], 'fewer photos should not do so much better; are the two the other way round?')
     return f"the error goes from {a['error_rate']:.3f} to {b['error_rate']:.3f}, which may be anything from {low:.3f} to {high:.3f}"
@@ -166,6 +171,7 @@ def _frozen_curve(curves):
         _need((np.diff(lrs) > 0).all(), f'the rates of {name} do not rise from batch to batch')
     _need(list(map(float, curves['frozen'][1])) != list(map(float, curves['unfrozen'][1])), 'the two curves are the same; is one of them unfrozen?')
     high = {k: _last_low(*v) for k,v in curves.items()}
+    _need(high['frozen'] >= high['unfrozen'], 'a frozen body bears the higher rate; are the two the other way round?')
     return f"the loss is last within a quarter of its lowest at {high['frozen']:.1e} with the body frozen, at {high['unfrozen']:.1e} with all layers"
 
 @_exercise('02.3')
@@ -179,6 +185,7 @@ def _other_optimiser(adam, sgd):
 @_exercise('03.1')
 def _bit_by_bit(stage2, bit_by_bit):
     a,b = _same_photos(stage2=stage2, bit_by_bit=bit_by_bit)
+    _need(bit_by_bit is not stage2, 'that is the result of stage-2 again; start from stage-1 and unfreeze bit by bit')
     _need(b['error_rate'] < 0.5, f"an error of {b['error_rate']:.2f} is near chance; did you start from stage-1?")
     (low,high),(low2,high2) = a['error_rate_ci95'],b['error_rate_ci95']
     return f"{b['error_rate']:.3f} bit by bit, {a['error_rate']:.3f} the chapter's way; the intervals {'overlap' if low < high2 and low2 < high else 'do not overlap'}"

@@ -40,10 +40,16 @@ def set_random(
     for dl,s in zip(loaders, state['loaders'], strict=True): put(dl.rng, s)
 
 # %% ../nbs/15b_resume.ipynb #e6ccfa88
+def _beside(learn):
+    "Weights that the optimiser steps though they are none of the model's, such as a callback's own: place among those of the optimiser -> weight"
+    own = {id(p) for p in learn.model.parameters()}
+    return {i: p for i,(p,*_) in enumerate(learn.opt.all_params()) if id(p) not in own}
+
 def _tensors(learn):
     "Weights that training may change, running averages, and what the optimiser remembers of each weight"
     still = {n for n,p in get_model(learn.model).named_parameters() if not p.requires_grad}
     found = {f'model.{k}': v for k,v in get_model(learn.model).state_dict().items() if k not in still}
+    found |= {f'beside.{i}': p.data for i,p in _beside(learn).items()}
     for i,s in enumerate(learn.opt.state_dict()['state']): found |= {f'opt.{i}.{k}': v for k,v in s.items() if torch.is_tensor(v)}
     return {k: v.detach().cpu().contiguous() for k,v in found.items()}
 
@@ -77,7 +83,7 @@ def _optimiser(learn, tensors, about):
     params = [p for p,*_ in learn.opt.all_params()]
     state = [dict(s) for p,s in zip(params, about['opt'], strict=True)]
     for key,v in tensors.items():
-        i,name = key.removeprefix('opt.').split('.')
+        i,name = key.split('.')
         p = params[int(i)]
         if v.shape != p.shape: raise ValueError(f"'{key}' has another shape")
         state[int(i)][name] = torch.empty_like(p.data).copy_(v)
@@ -93,10 +99,12 @@ def load_state(
     still = {n for n,p in net.named_parameters() if not p.requires_grad}
     try:
         tensors = load_file(file)
-        model = {k.removeprefix('model.'): v for k,v in tensors.items() if k.startswith('model.')}
+        def part(name): return {k.removeprefix(f'{name}.'): v for k,v in tensors.items() if k.startswith(f'{name}.')}
+        model,beside = part('model'),_beside(learn)
         if set(model) != set(net.state_dict())-still: raise ValueError('other weights are frozen')
-        opt = _optimiser(learn, {k: v for k,v in tensors.items() if not k.startswith('model.')}, about)
+        opt = _optimiser(learn, part('opt'), about)
         net.load_state_dict(model, strict=False)
+        for i,x in part('beside').items(): beside[int(i)].data.copy_(x)
         learn.opt.load_state_dict(opt)
         set_random(about['random'], *learn.dls.loaders)
     except _wrongs as e: raise _broken(file, e) from e

@@ -8,11 +8,10 @@ __all__ = ['report_css', 'get_run_items', 'more_zip', 'with_more', 'data_digest'
            'stage2_cycles', 'ValidateLast', 'figures']
 
 # %% ../nbs/16_run.ipynb #0f5ab432
-import base64, html, importlib.metadata, io, json, platform, shlex, sys, time
+import base64, html, io, json, platform, shlex, time
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib.resources import files
-from . import __version__
 from fastai.vision.all import *
 from .workspace import CableError, workspace, unpacked, atomic_path, claim
 from .photos import get_photos, check_photos
@@ -21,10 +20,10 @@ from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, w
 from .lr_find import find_lr
 from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
-from .deploy import export_model, file_digest, _check_out, _is_class
+from .deploy import export_model, file_digest, _check_out, _is_class, _versions
 from .card import write_card
 from .starter import bf16_pays, starter_file, Rough
-from .outliers import get_outliers, get_unmet, as_trained, teach
+from .outliers import Exposed, get_outliers, get_unmet, as_trained, teach
 from .resume import Checkpoint, open_checkpoints, drop_checkpoints
 
 # %% ../nbs/16_run.ipynb #e8fc45f8
@@ -83,9 +82,8 @@ def warn_if_few(
 
 # %% ../nbs/16_run.ipynb #6125d559
 def versions()->dict: # Name -> version
-    "Versions of this package and of what its figures depend on"
-    names = ('fastai','torch','torchvision','onnxruntime','pillow','numpy')
-    return dict(cable_classifier=__version__, python=platform.python_version(), **{n: importlib.metadata.version(n) for n in names})
+    "Versions of Python, of this package and of what its figures and files depend on"
+    return dict(python=platform.python_version(), **_versions())
 
 # %% ../nbs/16_run.ipynb #8d3c92a6
 def run_command(
@@ -276,7 +274,7 @@ def _same(self:_Run, epochs, finetune_epochs):
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode(errors='surrogateescape')).hexdigest()
     return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device), bfloat16=bf16_pays(self.learn.dls.device),
-                weights_digest=file_digest(file), split=split, data_digest=self.digest, versions=versions())
+                weights_digest=file_digest(file), split=split, data_digest=self.digest, outliers=sha256(''.join(map(file_digest, self.outliers)).encode()).hexdigest(), versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
@@ -292,12 +290,13 @@ def _resume(self:_Run, epochs, finetune_epochs, fresh):
 # %% ../nbs/16_run.ipynb #e7286458
 @patch
 def _fit(self:_Run, name, *cycles):
-    "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), save, and say how it went"
+    "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), stage-2 beside photos of other things if there are any, save, and say how it went"
     start,losses = time.time(),[]
+    beside = [Exposed(self.outliers, n=max(1, self.learn.dls.bs//4))] if self.outliers and name == 'stage-2' else []
     for i,(epochs,lr,self.learn.dls,group) in enumerate(cycles):
         self.learn.freeze_to(group)
         keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
-        with self.team.shared(self.learn): self.learn.fit_one_cycle(epochs, lr, cbs=[keep, ValidateLast()])
+        with self.team.shared(self.learn): self.learn.fit_one_cycle(epochs, lr, cbs=[keep, ValidateLast(), *beside])
         losses += [float(l) for l in self.learn.recorder.losses]
         start,self.began = start-keep.earlier,self.began-keep.earlier
     if self.team.first: save_stage(self.learn, name)

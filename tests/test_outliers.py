@@ -4,14 +4,15 @@ import zipfile
 
 import pytest
 import torch
-from fastai.vision.all import Normalize, set_seed
+from fastai.vision.all import Callback, Normalize, set_seed
 
 from cable_classifier.data import embedded_zip, get_data, get_dls, get_items, split_items
 from cable_classifier.interpret import Memory, get_features
 from cable_classifier.invented import _is_a_target, _like_a_target, invent, invented_kinds, outlier_kinds
-from cable_classifier.outliers import Taught, as_trained, get_outliers, get_unmet, outliers_zip, teach, unmet_kinds
+from cable_classifier.outliers import Exposed, Taught, as_trained, get_outliers, get_unmet, outliers_zip, teach, unmet_kinds
 from cable_classifier.photos import get_photos
 from cable_classifier.plugs import other_kinds, target_kinds
+from cable_classifier.resume import Checkpoint
 from cable_classifier.run import run_course
 from cable_classifier.train import get_learner
 from cable_classifier.workspace import CableError
@@ -105,7 +106,7 @@ def test_a_folder_of_them(tmp_path, others):
 
 
 def test_a_run_with_them(few, others, tmp_path):
-    "They teach what is none of these and change nothing else; they are in the command that made the model, without a path"
+    "They change stage-2 and what is none of these, not stage-1; they are in the command that made the model, without a path"
     path, items = few
     photos, drawer = tmp_path/'photos', tmp_path/'drawer'
     for f in items.fname:
@@ -116,8 +117,11 @@ def test_a_run_with_them(few, others, tmp_path):
     how = dict(epochs=1, finetune_epochs=1, size=64, groups=r'^(.+)_\d+\.jpg$', device='cpu', say=lambda s: None)
     plain, shown, ship = (run_course(photos, tmp_path/name, outliers=o, **how) for name, o in (('plain', None), ('shown', drawer), ('ship', 'embedded')))
     assert [m['n_outliers'] for m in (plain, shown, ship)] == [0, 6, len(get_outliers())]
-    assert len({tuple(s['n_wrong'] for s in m['stages']) for m in (plain, shown, ship)}) == 1
-    assert len({m['test']['temperature'] for m in (plain, shown, ship)}) == 1 and len({m['test']['threshold'] for m in (plain, shown, ship)}) == 3
+    assert len({(m['stages'][0]['n_wrong'], *m['stages'][0]['lr'], *m['stages'][1]['lr']) for m in (plain, shown, ship)}) == 1
+    assert len({m['test']['threshold'] for m in (plain, shown, ship)}) == 3
+    def head(name, stage): return torch.load(tmp_path/name/'stages'/f'{stage}.pth', weights_only=False)['model']['1.8.weight']
+    a, b, c = (head(name, 'stage-2') for name in ('plain', 'shown', 'ship'))
+    assert torch.equal(head('plain', 'stage-1'), head('ship', 'stage-1')) and not any(torch.equal(x, y) for x, y in ((a, b), (a, c), (b, c)))
     assert '--outliers drawer' in shown['command'] and '--outliers embedded' in ship['command'] and '--outliers' not in plain['command']
     assert str(tmp_path) not in shown['command'] and '6 photos of other things' in (tmp_path/'shown'/'model_card.md').read_text()
     with pytest.raises(CableError, match='no folder'): run_course(photos, tmp_path/'none', outliers=tmp_path/'nowhere', **how)
@@ -134,3 +138,64 @@ def test_none_at_all(few, tmp_path, monkeypatch):
     for o in (None, 'none', 'embedded'):
         with pytest.raises(CableError, match='far enough'): run_course(None, tmp_path/'out', outliers=o, say=lambda s: None)
     assert [a[0] for a in asked] == ['embedded', 'embedded']
+
+
+def exposed_fit(few, path, files, n, *cbs, epochs=2, bs=8):
+    set_seed(3, reproducible=True)
+    learn = get_learner(get_dls(*few, size=32, bs=bs), path=path)
+    learn.unfreeze()
+    beside = Exposed(files, n=n)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, 1e-3, cbs=[beside, *cbs])
+    return learn, beside
+
+
+class Seen(Callback):
+    "How many photos went through the model, how many answers and labels were left, and what was lost"
+    order = 30
+    def before_fit(self): self.sizes = []
+    def after_loss(self):
+        if self.training: self.sizes.append((len(self.xb[0]), len(self.pred), len(self.yb[0]), float((self.loss_func(self.pred, *self.yb) - self.loss).detach())))
+
+
+@pytest.mark.parametrize('n, come', [(3, 3), (50, 11)])
+def test_others_beside_each_batch(few, others, tmp_path, n, come):
+    "They go through the model and leave no answer and no loss behind; validation does without; the plane is gone from the optimiser and has learnt"
+    seen = Seen()
+    learn, beside = exposed_fit(few, tmp_path, others[:11], n, seen, epochs=1)
+    assert seen.sizes == [(8+come, 8, 8, 0.)]*6
+    assert len(learn.opt.param_lists[-1]) == len(get_learner(learn.dls).opt.param_lists[-1]) and not learn.model[0]._forward_hooks
+    assert all(p.abs().max() > 0 for p in beside.plane.parameters())
+    assert len(learn.get_preds()[0]) == len(learn.dls.valid_ds)
+
+
+def test_the_body_learns_to_part_them(few, others, tmp_path):
+    "What the plane gets wrong reaches the body, which ends elsewhere; with weight 0 it ends as without"
+    def body(weight):
+        set_seed(3, reproducible=True)
+        learn = get_learner(get_dls(*few, size=32, bs=8), path=tmp_path)
+        learn.unfreeze()
+        for m in learn.model.modules():
+            if isinstance(m, torch.nn.BatchNorm2d): m.momentum = 0. # other photos beside a batch change its statistics in any case
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3, cbs=Exposed(others[:24], n=4, weight=weight))
+        return learn.model[0][0].weight.detach()
+    assert not torch.allclose(body(0.), body(2.), atol=1e-5) and torch.equal(body(0.), body(0.))
+
+
+@pytest.mark.parametrize('cut', [1, 2])
+def test_goes_on_where_it_stopped(few, others, tmp_path, cut):
+    "With a checkpoint, a fit that was broken off ends in the same weights, those of the plane too"
+    class Cut(Callback):
+        order = 95
+        def after_epoch(self):
+            if self.epoch == cut-1: raise KeyboardInterrupt
+    whole, plane = exposed_fit(few, tmp_path, others[:30], 4, epochs=3)
+    keep = lambda: Checkpoint(tmp_path/'keep.safetensors')
+    with pytest.raises(KeyboardInterrupt): exposed_fit(few, tmp_path, others[:30], 4, keep(), Cut(), epochs=3)
+    again, plane2 = exposed_fit(few, tmp_path, others[:30], 4, keep(), epochs=3)
+    for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values()): assert torch.equal(a, b)
+    for a, b in zip(plane.plane.parameters(), plane2.plane.parameters()): assert torch.equal(a, b)
+    with pytest.raises(CableError, match='is not what this run would have written'): # another optimiser: that of a fit without a plane
+        set_seed(3, reproducible=True)
+        alone = get_learner(get_dls(*few, size=32, bs=8), path=tmp_path)
+        alone.unfreeze()
+        with alone.no_bar(), alone.no_logging(): alone.fit_one_cycle(3, 1e-3, cbs=keep())
