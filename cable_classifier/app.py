@@ -7,7 +7,7 @@ __all__ = ['max_upload', 'max_visitors', 'clean_name', 'open_upload', 'log_odds'
            'PhotoBox', 'Page', 'show_page', 'serve_app']
 
 # %% ../nbs/13b_app.ipynb #ac5a969b
-import base64, html, io, os, signal, socket, sys, tempfile, threading
+import base64, html, io, os, signal, socket, tempfile, threading
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np

@@ -25,7 +25,7 @@ import fsspec, pyarrow as pa, pyarrow.parquet as pq
 # %% ../nbs/14a_batch.ipynb #5233cb62
 def _wanted(name, root):
     "Does `name`, under `root`, end like a photo or a shard, with nothing hidden or put aside on the way?"
-    below = name.removeprefix(root).strip('/').split('/')
+    below = [p for p in name.removeprefix(root).split('/') if p not in ('', '.')]
     return name.lower().endswith((*photo_suffixes, '.tar')) and not any(p.startswith('.') or p == 'quarantine' for p in below)
 
 # %% ../nbs/14a_batch.ipynb #5f21bd37
@@ -125,7 +125,7 @@ def read_source(
         return
     with fs.open(name) as f, tarfile.open(fileobj=f, mode='r|') as tar:
         for m in tar:
-            if m.isfile() and _wanted(m.name, ''): yield f'{source}/{m.name}', tar.extractfile(m).read(max_bytes+1)
+            if m.isfile() and _wanted(m.name, ''): yield f"{source}/{m.name.removeprefix('./')}", tar.extractfile(m).read(max_bytes+1)
 
 # %% ../nbs/14a_batch.ipynb #70c482e4
 def _text(v): return v.encode('utf-8', 'backslashreplace').decode() if isinstance(v, str) else v # a name may hold bytes that are no text
@@ -162,7 +162,10 @@ def photos(self:PredictPart, part, # One of `make_parts`
     tired = count_try(self.out, part) >= 3
     for s in part['sources']:
         if tired: self.failed.append(dict(path=s, error=f"'{s}' {_given_up}")); continue
-        try: yield from read_source(s)
+        try:
+            found = False
+            for found in read_source(s): yield found
+            if not found: self.failed.append(dict(path=s, error=f"'{s}' holds no photos; put some in, or leave it out"))
         except (OSError, tarfile.TarError) as e: self.failed.append(dict(path=s, error=f"'{s}' cannot be read to its end ({e or type(e).__name__})"))
 
 # %% ../nbs/14a_batch.ipynb #4e961bf6
@@ -211,6 +214,12 @@ def run_parts(
         except ray.exceptions.RayError as e:
             raise CableError(f"the work broke off ({' '.join(str(e).split())[-300:]}); what was finished is kept, start it again to go on") from e
 
+# %% ../nbs/14a_batch.ipynb #d113207c
+def _has_errors(file):
+    "Was there a photo in this finished part that could not be read?"
+    fs,name,_ = _place(file)
+    with fs.open(name) as f: return pq.read_table(f, columns=['error']).column('error').null_count < pq.read_metadata(f).num_rows
+
 # %% ../nbs/14a_batch.ipynb #bbaf4e3a
 def predict_many(
     model:str|Path,        # Model folder; on a cluster one that all machines see
@@ -222,18 +231,19 @@ def predict_many(
     turns:int=1,           # Ways up to look at each photo: 1, 2, 4 or 8
     progress=None,         # Wraps (iterable, length) in a progress bar
 )->dict:                   # Counts: `photos` and `errors` of this run, `parts` done now, `before` done already
-    "What `model` says of all photos under `paths`, as Parquet files in `out`; goes on where an earlier call was broken off. Raises `CableError` on bad input."
+    "What `model` says of all photos under `paths`, as Parquet files in `out`; goes on where an earlier call was broken off, and does parts again in which a photo was not read. Raises `CableError` on bad input."
     load_model(model)
     model,out = str(Path(model).absolute()),_place(out)[1] if _place(out)[2] else str(out)
     sources = list(dict.fromkeys(s for p in paths for s in list_sources(p)))
     if not sources: raise CableError(f"no photo and no tar shard in {', '.join(map(repr, map(str, paths)))}; name a folder that holds some")
     with claim(_place(out)[1]) if _place(out)[2] else nullcontext():
         before = finished_parts(out, _answers_of(model, turns))
+        again = {f: l for f,l in before.items() if set(l) & set(sources) and _has_errors(f)}
         done = {s for l in before.values() for s in l}
-        parts = make_parts([s for s in sources if s not in done], n)
+        parts = [dict(file=f.rsplit('/', 1)[-1], sources=l) for f,l in again.items()] + make_parts([s for s in sources if s not in done], n)
         did = run_parts(PredictPart, (model, out, turns), parts, workers, address)
         rows = list(progress(did, len(parts)) if progress else did)
-    return dict(photos=sum(int(r['photos']) for r in rows), errors=sum(int(r['errors']) for r in rows), parts=len(parts), before=len(before))
+    return dict(photos=sum(int(r['photos']) for r in rows), errors=sum(int(r['errors']) for r in rows), parts=len(parts), before=len(before)-len(again))
 
 # %% ../nbs/14a_batch.ipynb #ed64f3a6
 _kinds = {str: pa.string(), int: pa.int64(), bytes: pa.binary(), float: pa.float64()}

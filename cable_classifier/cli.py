@@ -19,7 +19,7 @@ class _Verb(click.Command):
         rest = super().parse_args(ctx, args)
         for p in self.params:
             v = ctx.params.get(p.name)
-            if '' in (v if isinstance(v, tuple) else (v,)): raise CableError(f"{p.opts[0] if p.opts[0].startswith('-') else p.make_metavar(ctx)} is empty; name a file or folder")
+            if '' in (v if isinstance(v, tuple) else (v,)): raise CableError(f"{p.opts[0] if p.opts[0].startswith('-') else p.make_metavar(ctx)} is empty; say what it shall be, or leave it out")
         return rest
 
 # %% ../nbs/17_cli.ipynb #2982f3c3
@@ -38,7 +38,7 @@ class _Sentences(click.Group):
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError): raise
         except BaseException as e:
             if _stopped(e): _leave(ctx, 'interrupted; what was finished before is whole', 130)
-            if isinstance(e, OSError) and (e.filename is not None or e.errno == errno.ENOSPC): _leave(ctx, _refused(e), 2)
+            if isinstance(e, OSError) and (e.filename is not None or e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)): _leave(ctx, _refused(e), 2)
             if not isinstance(e, Exception): raise
             _leave(ctx, f"something broke that should not ({type(e).__name__}: {e}); run `cables --debug ...` and report what it prints", 1)
 
@@ -107,7 +107,8 @@ def _run(team, kwargs):
 
 def _team(n, device):
     "The team a launcher put this process into, None if nobody did"
-    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return
+    size,*rest = (os.environ.get(k, '') for k in ('WORLD_SIZE', 'RANK', 'MASTER_ADDR'))
+    if not (size.isdigit() and int(size) > 1 and all(rest)): return # some clusters set one of them for every process
     from cable_classifier.scale import Team
     return Team(on_cpu=device == 'cpu')
 
@@ -150,6 +151,7 @@ def check(
     "Find broken, doubled and doubtful photos in DIR. Exit code 1 if an error is left."
     from cable_classifier.check import check_folder, fix_folder
     if fix and undo: raise CableError('--fix and --undo undo each other; choose one')
+    if undo and (split or yes) or yes and not fix: raise CableError("--yes belongs to --fix, and --undo takes neither it nor --split; leave out what does not belong")
     _ray_only(engine, out, address)
     if undo: return _undo(folder, as_json)
     report = check_folder(folder, split, workers=workers, progress=_bar, look=_batch(out).look_many(out, address=address) if engine == 'ray' else None)
@@ -209,7 +211,8 @@ def _undo(folder, as_json):
 
 # %% ../nbs/17_cli.ipynb #b61d02fa
 def _say(r, as_json):
-    "Print the record `r` of `predict_photos`; an error of a photo goes to the other stream, unless all is JSON"
+    "Print the record `r` of `predict_photos`; an error of a photo goes to the other stream, unless all is JSON. Raises `CableError` where nobody would read it."
+    if sys.stdout is None: raise CableError('the answers have nowhere to go, as standard output is closed; send it to a file')
     if as_json: click.echo(json.dumps(r))
     elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
     else: click.echo('\t'.join(map(_column, (r['path'], 'none of these' if r['none_of_these'] else r['label'], f"{r['confidence']:.3f}"))))
@@ -233,7 +236,7 @@ def predict(
     if engine == 'ray': return _predict_many(model, paths, out, address, as_json, int(turns))
     from cable_classifier.deploy import load_model, predict_photos, _record
     fnames,empty = _walk(paths)
-    without = [_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty]
+    without = (_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty)
     failed,answers = 0,chain(without, predict_photos(load_model(model), fnames, turns=int(turns)))
     for r in answers if _is_screen(sys.stdout) else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
@@ -283,7 +286,7 @@ def app(
 ):
     "Serve a page to drop a photo on; needs no network."
     from cable_classifier.app import serve_app
-    serve_app(model, host, port, browser=not no_browser, say=click.echo)
+    serve_app(model, host, port, browser=not no_browser, say=lambda s: click.echo(_plain(s)))
 
 # %% ../nbs/17_cli.ipynb #26bd7c47
 @main.command()
@@ -304,7 +307,8 @@ def collect(
     if not all(named.values()): raise CableError('--class takes NAME="WORDS", such as --class usb_c="usb-c plug"')
     res = collect_photos(out, named, source, limit, progress=lambda steps: _bar(steps, None, 'collecting'))
     for why in res['failed'].values(): click.echo(_plain(f'error: {why}'), err=True)
-    click.echo(f"{len(res['new'])} new, {res['there']} there, {res['same']} the same as another, {len(res['failed'])} failed; next: cables check {_plain(out)}")
+    next = f'; next: cables check {_plain(out)}' if res['new'] or res['there'] else '' # where all failed, no folder is left
+    click.echo(f"{len(res['new'])} new, {res['there']} there, {res['same']} the same as another, {len(res['failed'])} failed{next}")
     if res['failed']: sys.exit(1)
 
 # %% ../nbs/17_cli.ipynb #c2a49e70
@@ -352,7 +356,7 @@ def shrink(
     "Write MODEL once more, to OUT, in 8 bits: smaller, quicker, and only if it is as often right."
     from cable_classifier.photos import get_photos
     from cable_classifier.shrink import shrink_model
-    res = shrink_model(model, out, get_photos(photos) if photos else _embedded(model), most)
+    res = shrink_model(model, out, get_photos(photos) if photos else _embedded(model), most, progress=_bar)
     told = f", {res['wrong_after']} are wrong instead of {res['wrong_before']}" if res['labelled'] else ''
     click.echo(_plain(f"{out}: a graph of {res['bytes_after']/1e6:.1f} MB instead of {res['bytes_before']/1e6:.1f}; of {res['n']} photos {res['changed']} get another name{told}"))
     for why in res['left_out'].values(): click.echo(_plain(f'error: {why}'), err=True)

@@ -166,6 +166,7 @@ def _places(path, out):
     if not fnames: raise CableError(f"no photos in '{path}'; name a folder that holds some")
     real,there = (Path(os.path.realpath(p)) for p in (path, out))
     if real in (there, *there.parents): raise CableError(f"'{out}' lies inside '{path}', and its photos would be cut again; name a folder beside it")
+    if there == Path(os.path.realpath('.')): raise CableError(f"'{out}' is the folder you stand in, which would be replaced; name a new one")
     if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)): raise CableError(f"'{out}' is there already; name a new folder")
     if any(f.relative_to(path).parts[0] == 'boxes.csv' for f in fnames): raise CableError(f"the folder '{path/'boxes.csv'}' has the name of the list that is written; rename it")
     return path,out,fnames

@@ -7,14 +7,14 @@ __all__ = ['embedded_zip', 'digest', 'get_data', 'label_func', 'get_items', 'spl
            'make_batch_tfms', 'get_dls']
 
 # %% ../nbs/00_data.ipynb #98c9d2ee
-import re
+import csv, re
 from hashlib import sha256
 from importlib.resources import files
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from .workspace import CableError, workspace, unpacked, atomic_path
 from fastai.vision.all import *
-from .photos import open_csv, open_photo, get_photos, check_photos
+from .photos import open_csv, open_photo, get_photos, check_photos, photo_suffixes
 from .check import check_folder, join_near
 from .speed import Presize, ResizeOnce, ResidentDL
 from .starter import starter_stats
@@ -45,15 +45,19 @@ def label_func(
 
 # %% ../nbs/00_data.ipynb #cc9b8dec
 def _read_groups(
-    file:Path, # CSV file with a column `fname`, `name` or `file`, a column `group`, and perhaps `split`
-)->dict:       # File name -> (group, split or '')
-    "Groups, and splits where given, from the CSV `file`. Raises `CableError` if a column is missing."
+    file:Path, # CSV file with a column `fname`, `name` or `file`, a column `group`, and perhaps `split`, which says test, train or nothing
+)->dict:       # 'class/name', or the bare name where no folder is given -> (group, split or '')
+    "Groups, and splits where given, from the CSV `file`. Raises `CableError` if a column is missing, or a row says what cannot be."
     with open_csv(file, 'groups from', 'give a CSV file', errors='strict') as r: rows = list(r)
     key = first(k for k in ('fname','name','file') if rows and k in rows[0])
     if not key or 'group' not in rows[0]: raise CableError(f"'{file}' needs a column 'fname' and a column 'group'; add them")
-    short = [i for i,r in enumerate(rows, 2) if not r[key] or not r['group']]
-    if short: raise CableError(f"row {short[0]} of '{file}' lacks a file name or a group; fill it in, or remove the row")
-    return {Path(r[key]).name: (r['group'], r.get('split') or '') for r in rows}
+    known = {}
+    for i,r in enumerate(rows, 2):
+        if not r[key] or not r['group']: raise CableError(f"row {i} of '{file}' lacks a file name or a group; fill it in, or remove the row")
+        name,split = '/'.join(Path(r[key]).parts[-2:]),(r.get('split') or '').strip().lower()
+        if split not in ('', 'train', 'test', 'other'): raise CableError(f"row {i} of '{file}' has the split '{split}'; write test, train or nothing (validation photos are drawn from train)")
+        if known.setdefault(name, (r['group'], split)) != (r['group'], split): raise CableError(f"row {i} of '{file}' says of '{name}' something else than a row above; keep one")
+    return known
 
 # %% ../nbs/00_data.ipynb #1fe7738d
 def get_items(
@@ -79,16 +83,29 @@ def get_items(
 # %% ../nbs/00_data.ipynb #38fe5cfd
 def _known_groups(fnames, groups):
     "File -> (group, split) by CSV file, by regular expression, or each photo its own group"
-    if groups is None: return {f: (f'{label_func(f)}/{f.name}', '') for f in fnames}
-    if str(groups).lower().endswith('.csv'):
-        table = _read_groups(Path(groups))
-        return {f: table.get(f.name, (f'{label_func(f)}/{f.name}', '')) for f in fnames}
+    alone = {f: (f'{label_func(f)}/{f.name}', '') for f in fnames}
+    if groups is None: return alone
+    if str(groups).lower().endswith('.csv'): return alone | _listed(fnames, Path(groups))
     try: rule = re.compile(str(groups))
     except re.error as e: raise CableError(f"the group rule '{groups}' is no regular expression ({e})") from e
     if rule.groups < 1: raise CableError(f"the group rule '{groups}' has no bracket; put the part that names the cable in ( )")
-    found = {f: rule.search(f.name) for f in fnames}
-    if not any(found.values()): raise CableError(f"the group rule '{groups}' fits no file name, such as '{fnames[0].name}'")
-    return {f: (m[1], '') if m else (f'{label_func(f)}/{f.name}', '') for f,m in found.items()}
+    found = {f: (m[1], '') for f in fnames if (m := rule.search(f.name)) and m[1]}
+    if not found: raise CableError(f"the group rule '{groups}' fits no file name, such as '{fnames[0].name}'")
+    return alone | found
+
+# %% ../nbs/00_data.ipynb #6470a4b7
+def _listed(fnames, file):
+    "File -> (group, split) of those that the CSV `file` names, with their class folder or without; what was cut from x.png and is called x.png.jpg goes by either name"
+    table,found = _read_groups(file),{}
+    for f in fnames:
+        for name in (f.name, f.stem) if Path(f.stem).suffix.lower() in photo_suffixes else (f.name,):
+            for k in (f'{label_func(f)}/{name}', name):
+                if k in table: found.setdefault(f, (k, table[k]))
+    bare = {}
+    for f,(k,_) in found.items():
+        if '/' not in k and bare.setdefault(k, f) != f: raise CableError(f"'{file}' names '{k}', which two classes have; write '{label_func(f)}/{k}'")
+    if not found: raise CableError(f"'{file}' names none of the photos, such as '{label_func(fnames[0])}/{fnames[0].name}'; write their names as they stand in their folders")
+    return {f: v for f,(_,v) in found.items()}
 
 # %% ../nbs/00_data.ipynb #9ea6081b
 def _hold_out(df, pct, seed):
@@ -123,7 +140,7 @@ def save_split(
     file:str|Path,      # CSV file to write
 )->Path:                # `file`
     "Write the split to `file`, whole or not at all"
-    with atomic_path(file) as tmp: items.to_csv(tmp, index=False, errors='surrogateescape') # a file's name may hold bytes that are no text
+    with atomic_path(file) as tmp: items.to_csv(tmp, index=False, quoting=csv.QUOTE_NONNUMERIC, errors='surrogateescape') # a name may hold a line's end, and bytes that are no text
     return Path(file)
 
 # %% ../nbs/00_data.ipynb #e6097cb7

@@ -373,6 +373,7 @@ def _check_graph(data, kind='model'):
     "Raise `ValueError` if the ONNX message `data` holds anything that ours never do"
     for n,val in _proto_fields(data):
         if n in _never[kind] and (val or kind != 'tensor'): raise ValueError(f'it has {_never[kind][n]}')
+        if (n in _follow[kind] or (kind, n) == ('node', 7)) and (val is None or isinstance(val, int)): raise ValueError('a number where it should have more')
         if kind == 'node' and n == 7 and bytes(val) not in (b'', b'ai.onnx'): raise ValueError('it has operators that are not of ONNX itself')
         if n in _follow[kind]: _check_graph(val, _follow[kind][n])
 

@@ -7,7 +7,7 @@ __all__ = ['record_sweep', 'plot_sweep', 'explore_lr', 'augmented', 'plot_augmen
            'plot_layer_rates', 'explore_layer_rates', 'strongest', 'plot_strongest', 'explore_strongest']
 
 # %% ../nbs/18_explore.ipynb #7cec9a84
-from .starter import body_features, starter_resnet18, starter_stats
+from .starter import starter_stats
 from fastai.vision.all import *
 from ipywidgets import IntSlider, FloatLogSlider, SelectionSlider, interactive
 from .photos import open_photo

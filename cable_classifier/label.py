@@ -13,8 +13,8 @@ import ipywidgets, pandas as pd
 from fastcore.basics import patch
 from .workspace import CableError, atomic_path
 from .photos import open_image, open_photo, photo_errors, photo_formats, photo_suffixes, refuse_size
-from .check import (kinds, look_at, read_journal, read_splits, split_names, undo_fix, _columns, _digest, _is_deep, _judge,
-                                    _place, _quarantine, _small, _sort_files, _write_journal)
+from .check import (kinds, look_at, read_journal, read_splits, split_names, _columns, _digest, _is_deep, _judge,
+                                    _place, _quarantine, _small, _sort_files, _want_folder, _write_journal)
 from .app import PhotoBox, clean_name, open_upload
 
 # %% ../nbs/10e_label.ipynb #6d7a02c1
@@ -60,8 +60,7 @@ class Labels:
     ):
         "Photos under `path`. Raises `CableError` if no class folder is there, or `table` has no `fname`."
         self.path = Path(path)
-        if not self.path.exists(): raise CableError(f"no folder '{path}'; name one that holds a folder of photos per class")
-        if not self.path.is_dir(): raise CableError(f"'{path}' is a file; name the folder that holds a folder of photos per class")
+        _want_folder(self.path)
         self.deep = _is_deep(self.path)
         if not self.classes: raise CableError(f"no class folder in '{path}'; make one folder per class in it")
         if table is not None and 'fname' not in table: raise CableError("the table has no column 'fname'; give what loss_table returns")
@@ -430,7 +429,7 @@ def _turn(
     pages = max(1, -(-len(self.rows)//self.per_page))
     self.page = min(max(self.page+by, 0), pages-1)
     lo = self.page*self.per_page
-    self.cards = [self.made.setdefault(r.Index, None) or _Card(self, r) for r in self.rows[lo:lo+self.per_page]]
+    self.cards = [self.made.get(r.Index) or _Card(self, r) for r in self.rows[lo:lo+self.per_page]]
     self.made.update((c.row.Index, c) for c in self.cards)
     self.cells.children = [c.widget for c in self.cards]
     self.back.disabled, self.on.disabled = self.page == 0, self.page == pages-1
@@ -474,7 +473,7 @@ def undone(
     if pair:=self._attempt(self.labels.undo):
         new, old = pair
         for c in self.made.values():
-            if c and c.now == new: c.now = old
+            if c.now == new: c.now = old
         self._say(f'{old} is to be decided again' if new == old else f'{new} is {old} again')
     self._refresh()
 

@@ -42,6 +42,8 @@ def get_run_items(
     for reason in bad.values(): say(f'left out: {reason}')
     if len(bad) == len(items): raise CableError(f"none of the {len(items)} photos in '{path}' opens; save them again as JPEG")
     if bad: items = get_items(path, groups, leave_out=bad)
+    alone = (items.group == items.fname).sum() if groups else 0
+    if alone: say(f"{alone} of {len(items)} photos have no group by '{Path(str(groups)).name}'; each counts as a cable of its own")
     return split_items(items, seed=seed)
 
 # %% ../nbs/16_run.ipynb #c6356926
@@ -169,7 +171,7 @@ def _mistakes_fig(
 # %% ../nbs/16_run.ipynb #00201174
 def run_course(
     data:str|Path|None=None, # Folder with one folder of photos per class; the embedded photos by default
-    out:str|Path|None=None,  # Folder for the results; `runs/<name>` in the workspace by default
+    out:str|Path|None=None,  # Folder for the results; `runs/<name>-<digest of its place>` in the workspace by default
     arch:str='resnet18',     # Name of a torchvision architecture
     weights:str='starter',   # 'starter', 'imagenet', or a safetensors file
     epochs:int=4,            # Epochs of stage-1, body frozen
@@ -197,7 +199,9 @@ def run_folder(
     data:str|Path|None=None, # Folder of photos; the embedded ones by default
 )->Path:                     # A folder in the workspace
     "Where the results of a run on `data` go if nobody says where"
-    return workspace()/'runs'/(Path(os.path.abspath(data)).name or 'photos' if data else 'embedded')
+    if not data: return workspace()/'runs'/'embedded'
+    place = os.path.realpath(data) # two folders of one name in different places do not share one
+    return workspace()/'runs'/f"{Path(place).name or 'photos'}-{sha256(os.fsencode(place)).hexdigest()[:6]}"
 
 def _check_place(out):
     "Raise `CableError` if there is something in `out` that a run would replace and that no run has written"
@@ -259,6 +263,8 @@ def _start(self:_Run, device, bs, outliers, more):
     if (s := warn_if_few(self.items)): self.tell(s)
     outliers = outliers or ('embedded' if self.other else 'none')
     self.outliers = [] if outliers == 'none' else get_outliers(outliers, self.tell)
+    ours = {os.path.realpath(self.path/f) for f in self.items.fname}
+    if (both := [f for f in self.outliers if os.path.realpath(f) in ours]): raise CableError(f"'{both[0]}' is a photo of a class and among --outliers, too; name a folder of photos that show none of the classes")
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
     dls = self.get_dls(size=size)

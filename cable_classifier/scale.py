@@ -6,7 +6,7 @@
 __all__ = ['SharedDL', 'CountedOnce', 'agree', 'SharedTrainer', 'Team', 'launch']
 
 # %% ../nbs/14_scale.ipynb #10702989
-import json, os, random, subprocess, sys
+import os, random, subprocess, sys
 from contextlib import contextmanager
 from .workspace import CableError
 import torch.distributed as dist

@@ -9,7 +9,6 @@ __all__ = ['compare_models', 'shrink_model']
 import json, shutil, tempfile
 from hashlib import sha256
 from pathlib import Path
-import numpy as np
 from .workspace import CableError, atomic_path
 from .deploy import Model, _hush, _try_photo, load_model
 
@@ -47,9 +46,10 @@ def compare_models(
     before:Model, # A loaded model
     after:Model,  # Another one of the same classes
     paths,        # Paths of photos; a photo whose folder has the name of a class counts as labelled
+    progress:callable=None, # Called with the photos, their number and what is done with them; yields them
 )->dict:          # `n` photos, `changed` names, `gap` (largest change of a probability); of `labelled` photos `wrong_before` and `wrong_after`
     "How two models differ on the same photos"
-    a,b = before.predict(paths),after.predict(paths)
+    a,b = (m.predict(progress(paths, len(paths), word) if progress else paths) for m,word in ((before, 'comparing'), (after, 'in 8 bits')))
     both = [(x, y, Path(x['path']).parent.name) for x,y in zip(a, b) if x['error'] is None and y['error'] is None]
     told = [(x['label'] != c, y['label'] != c) for x,y,c in both if c in before.vocab]
     return dict(n=len(both), changed=sum(x['label'] != y['label'] for x,y,_ in both),
@@ -63,18 +63,20 @@ def shrink_model(
     paths,            # Paths of photos like those it was trained on, at least 40, labelled by their folders if possible
     most:float=.01,   # Share of the photos that may be named wrongly in addition
     n_ranges:int=96,  # Photos that give the ranges, at most half; the others are compared on
+    progress:callable=None, # As in `compare_models`
 )->dict:              # What `compare_models` says, `bytes_before` and `bytes_after` of the graph, and why photos were `left_out`
     "Write a model folder whose graph computes in 8 bits. Raises `CableError`, and writes nothing, if that costs more than `most`."
     model,out = load_model(folder),Path(out)
     if _in_8_bits(model): raise CableError(f"'{folder}' is in 8 bits already; give the model it was made from")
     if out.exists(): raise CableError(f"'{out}' is there already; name a folder that does not exist yet")
-    bad = {p: why for p in paths if isinstance(why := _try_photo(model, p), str)}
+    def shown(ps, word): return progress(ps, len(ps), word) if progress else ps
+    bad = {p: why for p in shown(list(paths), 'opening') if isinstance(why := _try_photo(model, p), str)}
     paths = [p for p in paths if p not in bad]
     if len(paths) < 40: raise CableError(f"{len(paths)} photos that open are too few to choose ranges and to compare; give at least 40")
     k = -(-len(paths)//min(n_ranges, len(paths)//2))
     with atomic_path(out) as tmp:
-        _write_small(model, _int8_graph(model, paths[::k]), tmp)
-        res = compare_models(model, load_model(tmp), [p for i,p in enumerate(paths) if i%k])
+        _write_small(model, _int8_graph(model, shown(paths[::k], 'ranges')), tmp)
+        res = compare_models(model, load_model(tmp), [p for i,p in enumerate(paths) if i%k], progress)
         worse,n = (res['wrong_after']-res['wrong_before'], res['labelled']) if res['labelled'] else (res['changed'], res['n'])
         if worse > most*n: raise CableError(f"8 bits would cost {worse} of {n} photos, so nothing was written; keep '{folder}', or give more photos to choose ranges from")
     return res | dict(left_out=bad) | dict(zip(('bytes_before','bytes_after'), ((f/'model.onnx').stat().st_size for f in (model.folder, out))))

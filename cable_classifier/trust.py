@@ -7,7 +7,6 @@ __all__ = ['out_of_fold', 'suspects', 'heat_share']
 
 # %% ../nbs/13d_trust.ipynb #50d7e0e3
 import numpy as np, pandas as pd
-from pathlib import Path
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline

@@ -68,7 +68,9 @@ def atomic_path(
         path.parent.mkdir(parents=True, exist_ok=True)
         hold = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     except OSError as e: raise _said(e, path) from e
+    live = FileLock(hold/'.live') # as long as it is held, nobody takes this for litter
     try:
+        live.acquire()
         (hold/'.mode').touch() # some writers make files for their owner alone; a plain file shows what is usual here
         tmp = hold/path.name
         yield tmp
@@ -77,7 +79,9 @@ def atomic_path(
     except Exception as e:
         if (why := _refusal(e)) is None: raise
         raise _said(why, path) from e
-    finally: shutil.rmtree(hold, ignore_errors=True)
+    finally:
+        live.release()
+        shutil.rmtree(hold, ignore_errors=True)
 
 # %% ../nbs/15_workspace.ipynb #7f052dcb
 def build_once(
@@ -117,7 +121,9 @@ def _sweep(path:Path)->None:
     for d in [*path.glob('.*-*'), *path.glob('*/.*-*')]:
         ours = re.fullmatch(r'\..+-[a-z0-9_]{8}', d.name) and d.is_dir() and not d.is_symlink()
         if not ours or any(d.iterdir()) and not (d/'.mode').exists(): continue
-        _put_back(d) # killed between two renames: the old folder is not litter
+        try:
+            with FileLock(d/'.live', timeout=0): _put_back(d) # killed between two renames: the old folder is not litter
+        except Timeout: continue # somebody is at work in it
         shutil.rmtree(d, ignore_errors=True)
 
 # %% ../nbs/15_workspace.ipynb #deb5dda0

@@ -71,6 +71,24 @@ def test_other_model(model, embedded, tmp_path):
     with pytest.raises(CableError, match='something else'): predict_many(model, [photos_in(tmp_path/'data', embedded, 2)], tmp_path/'out')
 
 
+def test_what_was_not_read_is_tried_again(model, embedded, tmp_path):
+    "A photo that was mended is read by the next call, in the same file; what is still broken counts again. `tar cf x.tar .` is a shard as any other, an empty one is an error"
+    import pandas as pd
+    from cable_classifier.batch import predict_many
+    data, out = photos_in(tmp_path/'data', embedded, 5), tmp_path/'out'
+    with tarfile.open(data/'dot.tar', 'w') as tar: tar.add(data/'0000.jpg', './in/0.jpg')
+    with tarfile.open(data/'empty.tar', 'w') as tar: tar.add(data/'0000.jpg', 'notes.txt')
+    whole = (data/'0001.jpg').read_bytes()
+    (data/'0001.jpg').write_bytes(whole[:99])
+    first = predict_many(model, [data], out, n=3, workers=1)
+    assert (first['photos'], first['errors'], first['parts']) == (5+1+1, 2, 4)
+    (data/'0001.jpg').write_bytes(whole)
+    second = predict_many(model, [data], out, n=3, workers=1)
+    assert (second['errors'], second['parts'], second['before']) == (1, 2, 2)
+    t = pd.read_parquet(out)
+    assert len(t) == 7 and list(t.path[t.error.notna()]) == [str(data/'empty.tar')] and f"{data/'dot.tar'}/in/0.jpg" in set(t.path)
+
+
 @pytest.mark.parametrize('name', ['answers[1]', 'a*b', 'what?'])
 def test_folder_with_a_name_like_a_pattern(tmp_path, name):
     "Answers in a folder whose name would be a pattern are found, and nothing of the folders beside or below it"

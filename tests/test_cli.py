@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -102,7 +103,6 @@ def test_a_share_is_a_number(cables):
 @pytest.mark.parametrize('words', [('--help',), ('--version',), ('check', '{photos}')])
 def test_nobody_takes_the_answers(photos, words):
     "A full disk behind the answers is a sentence"
-    import subprocess
     words = [w.format(photos=photos) for w in words]
     with open('/dev/full', 'w') as full:
         r = subprocess.run([sys.executable, '-c', 'from cable_classifier.cli import main; main()', *words], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -154,7 +154,6 @@ def test_run_and_predict(cables, photos, tmp_path):
 def test_interrupted(photos, tmp_path):
     "Ctrl-C in mid-run leaves no half-written result under its final name"
     import signal
-    import subprocess
     import time
     out = tmp_path/'out'
     p = subprocess.Popen([sys.executable, '-c', 'from cable_classifier.cli import main; main()', 'run', '--data', str(photos), '--out', str(out), '--epochs', '50'],
@@ -166,3 +165,27 @@ def test_interrupted(photos, tmp_path):
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130 and 'interrupted' in err and 'Traceback' not in err
     assert not (out/'metrics.json').exists() and not (out/'model').exists()
+
+
+def test_a_cluster_that_names_half_of_itself(monkeypatch):
+    "A variable that some schedulers set for every process does not make a team of one"
+    from cable_classifier.cli import _team
+    for size, rank, host in (('2', None, None), ('', '0', 'h'), ('abc', '0', 'h'), ('1', '0', 'h'), ('2', '0', '')):
+        for k, v in dict(WORLD_SIZE=size, RANK=rank, MASTER_ADDR=host).items(): monkeypatch.delenv(k, raising=False) if v is None else monkeypatch.setenv(k, v)
+        assert _team(1, 'cpu') is None
+
+
+@pytest.mark.parametrize('words, said', [(('check', 'x', '--yes'), '--yes belongs to --fix'), (('check', 'x', '--undo', '--split', 'y.csv'), '--undo takes neither'), (('app', 'x', '--host', ''), '--host is empty')])
+def test_options_that_nobody_would_heed(cables, words, said):
+    r = cables(*words)
+    assert r.returncode == 2 and said in r.stderr and len(r.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='no ulimit')
+def test_answers_that_cannot_be_written(small_run, tmp_path):
+    "A file that grows past a limit, and a closed standard output: a sentence, exit code 2"
+    model, photos = small_run
+    code = f'{sys.executable} -c "from cable_classifier.cli import main; main()" predict {model} {photos} --json'
+    for command, said in ((f'ulimit -f 1; {code} > {tmp_path/"a"}', 'cannot write the answers'), (f'{code} >&-', 'standard output is closed')):
+        r = subprocess.run(['bash', '-c', command], capture_output=True, text=True)
+        assert r.returncode == 2 and said in r.stderr and len(r.stderr.splitlines()) == 1, r

@@ -175,3 +175,9 @@ def test_locator_on_embedded(embedded):
     locator = get_locator()
     boxes = [heat_box(locator.heat(im), im.size) for im in map(open_photo, get_photos(embedded/'plugs'/'usb_c')[:24])]
     assert np.mean([(b[2]-b[0])**2 for b in boxes]) < .75*256**2 and len(set(boxes)) > 12
+
+
+def test_not_over_the_folder_one_stands_in(embedded, tmp_path, monkeypatch):
+    from cable_classifier.crop import crop_folder
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CableError, match='you stand in'): crop_folder(embedded/'other', '.', 'centre')

@@ -69,3 +69,40 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another(photos):
     items = get_items(photos, groups=r'^(.+)_\d+\.jpg$')
     a = split_items(items, seed=7)
     assert a.equals(split_items(items, seed=7)) and not a.equals(split_items(items, seed=8))
+
+
+def test_groups_say_which_class_they_mean(photos, tmp_path):
+    "Photos of one name in two classes keep their own groups and splits; a bare name that fits both, a row that contradicts another, and an unknown split are named"
+    for k in ('usb_c', 'lightning'):
+        for i, f in enumerate(sorted((photos/k).iterdir())[:12]): f.rename(photos/k/f'{i}.jpg')
+    csv = tmp_path/'g.csv'
+    csv.write_text('fname,group,split\n' + ''.join(f'{k}/{i}.jpg,{k}-{i//3},{"Test " if i < 3 else "train"}\n' for k in ('usb_c', 'lightning') for i in range(12)))
+    items = get_items(photos, groups=csv).set_index('fname')
+    assert [items.group[f'{k}/4.jpg'] for k in ('usb_c', 'lightning')] == ['usb_c-1', 'lightning-1'] and items.split['usb_c/0.jpg'] == 'test'
+    for rows, said in (('1.jpg,a,\n', 'which two classes have'), ('usb_c/1.jpg,a,\nusb_c/1.jpg,b,\n', 'row 3 .* something else than a row above'), ('usb_c/1.jpg,a,valid\n', "row 2 .* has the split 'valid'"),
+                       ('usb_c/nowhere.jpg,a,\n', 'names none of the photos'), ('usb_c/1.jpg,,\n', 'row 2 .* lacks')):
+        csv.write_text('fname,group,split\n' + rows)
+        with pytest.raises(CableError, match=said): get_items(photos, groups=csv)
+
+
+def test_groups_of_cut_photos(photos, tmp_path):
+    "`cables crop` makes x.png.jpg of x.png; the list that was written for the one serves for the other"
+    f = sorted((photos/'usb_c').iterdir())[0]
+    f.rename(photos/'usb_c'/'x.png.jpg')
+    (tmp_path/'g.csv').write_text('fname,group\nusb_c/x.png,one\n')
+    assert get_items(photos, groups=tmp_path/'g.csv').set_index('fname').group['usb_c/x.png.jpg'] == 'one'
+
+
+@pytest.mark.parametrize('rule', [r'(3)?_[01]\.jpg$', r'(zzz)?jpg$'])
+def test_a_rule_that_fits_without_its_bracket(photos, rule):
+    "Where the bracket finds nothing the photo is its own group; where it finds nothing anywhere, the rule fits nothing"
+    if 'zzz' in rule:
+        with pytest.raises(CableError, match='fits no file name'): get_items(photos, groups=rule)
+    else: assert get_items(photos, groups=rule).group.notna().all()
+
+
+def test_a_split_of_odd_names(tmp_path):
+    "A line's end in a name, either kind, comes back"
+    import pandas as pd
+    items = pd.DataFrame([[f'a/x{c}y.jpg', 'a', 'g', 'train'] for c in ('\r', '\n', ',', '"', '')], columns=['fname', 'label', 'group', 'split'])
+    assert load_split(save_split(items, tmp_path/'s.csv')).values.tolist() == items.values.tolist()

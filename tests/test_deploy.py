@@ -256,8 +256,20 @@ def wire(data):
     return lambda folder: (folder/'model.onnx').write_bytes((folder/'model.onnx').read_bytes() + data)
 
 
+def number_of(x):
+    "A node whose domain is the number `x`, not text, in a graph after the graph"
+    def f(folder):
+        def varint(n): return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
+        node = b'\x38' + varint(x)
+        inner = b'\x0a' + varint(len(node)) + node
+        wire(b'\x3a' + varint(len(inner)) + inner)(folder)
+        reseal(folder)
+    return f
+
+
 deep = b'[' * 100_000
 spoils = dict(
+    domain_of_a_terabyte=number_of(2**40), domain_below_zero=number_of(2**63+5),
     # files
     empty_folder=lambda f: [p.unlink() for p in f.iterdir()],
     no_json=lambda f: (f/'model.json').unlink(),

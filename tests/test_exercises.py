@@ -58,9 +58,9 @@ def test_junk_is_answered_with_a_sentence(name, junk):
 
 class Loaders:
     "As much of DataLoaders as the check looks at"
-    def __init__(self, vocab, train, valid):
-        self.vocab = vocab
-        self.train_ds, self.valid_ds = (type('', (), dict(items=[Path(f'{i}.jpg') for i in o]))() for o in (train, valid))
+    def __init__(self, vocab, train, valid, bs=8):
+        self.vocab, self.bs, self.train = vocab, bs, range(len(train)//bs)
+        self.train_ds, self.valid_ds = (type('', (), dict(items=[Path(i if isinstance(i, str) else f'{i}.jpg') for i in o]))() for o in (train, valid))
 
 
 def moved(rate, wrong, early, late=0.01): return result(wrong) | {'body, early': early, 'body, late': late}
@@ -104,6 +104,8 @@ wrong = [
     ('00.1', dict(dls=Loaders(['a', 'b', 'c'], range(24), range(24, 32))), '3 classes'),
     ('00.1', dict(dls=Loaders(['a', 'b'], range(24), range(20, 32))), 'in train and in valid'),
     ('00.1', dict(dls=Loaders(['a', 'b'], range(3), range(3, 5))), 'only 5 photos'),
+    ('00.1', dict(dls=Loaders(['a', 'b'], [*range(24), 'usb_c/usb_c_0003_0.jpg'], [*range(24, 32), 'usb_c/usb_c_0003_2.jpg'])), 'photos of one cable'),
+    ('00.1', dict(dls=Loaders(['a', 'b'], range(24), range(24, 32), bs=32)), 'a smaller bs'),
     ('00.2', dict(shares=[.96]*10), 'a seed of its own'),
     ('00.2', dict(shares=[.95, .96, .97]), 'ten shares'),
     ('00.2', dict(shares=[0, 0, .1, 0, 0, 0, 0, 0, 0, 0]), 'few for a split by lot'),
@@ -114,6 +116,7 @@ wrong = [
     ('01.1', dict(stage1=.15, random_body=.45), 'what error_ci returns'),
     ('01.1', dict(stage1=result(30), random_body=result(90) | dict(error_rate=.9)), 'contradicts itself'),
     ('01.2', dict(everything=result(50), tenth=result(30)), 'fewer photos should not do so much better'),
+    ('01.2', dict.fromkeys(('everything', 'tenth'), result(30)), 'result of all photos again'),
     ('01.3', dict(rates={3e-4: result(40), 3e-3: result(30)}), 'no run at 0.03'),
     ('01.3', dict(rates={k: result(40) for k in (3e-4, 3e-3, 3e-2)}), 'a new learner'),
     ('02.1', dict(runs={k: moved(k, 40, .01) for k in (3e-3, 3e-4, 3e-5)}), 'does not move less'),
@@ -122,10 +125,12 @@ wrong = [
     ('02.2', dict(curves={'frozen': (lrs, low), 'unfrozen': (lrs, low)}), 'the same'),
     ('02.2', dict(curves={'frozen': (lrs[::-1], low), 'unfrozen': (lrs, high)}), 'do not rise'),
     ('02.2', dict(curves={'frozen': (lrs[:9], low[:9]), 'unfrozen': (lrs, high)}), 'twenty at least'),
+    ('02.2', dict(curves={'frozen': (lrs, low), 'unfrozen': (lrs, high)}), 'other way round'),
     ('02.3', dict(adam={'body, late': .1}, sgd={'body, late': .1}), 'opt_func'),
     ('02.3', dict(adam={'body, late': .1}, sgd={'body, late': .05}), 'no tenth'),
     ('03.1', dict(stage2=result(30), bit_by_bit=result(130)), 'near chance'),
     ('03.1', dict(stage2=result(30), bit_by_bit=result(30, 100)), 'different numbers'),
+    ('03.1', dict.fromkeys(('stage2', 'bit_by_bit'), result(30)), 'result of stage-2 again'),
     ('03.2', dict(one_line=result(30), seconds=.002), 'too short'),
     ('03.2', dict(one_line=result(130), seconds=50), 'near chance'),
     ('03.3', dict(memory=sizes + 50), 'differ by'),

@@ -125,6 +125,7 @@ def test_a_run_with_them(few, others, tmp_path):
     assert '--outliers drawer' in shown['command'] and '--outliers embedded' in ship['command'] and '--outliers' not in plain['command']
     assert str(tmp_path) not in shown['command'] and '6 photos of other things' in (tmp_path/'shown'/'model_card.md').read_text()
     with pytest.raises(CableError, match='no folder'): run_course(photos, tmp_path/'none', outliers=tmp_path/'nowhere', **how)
+    with pytest.raises(CableError, match='among --outliers, too'): run_course(photos, tmp_path/'none', outliers=photos/'usb_c', **how)
     assert not (tmp_path/'none').exists()
 
 

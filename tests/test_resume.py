@@ -267,3 +267,18 @@ def test_read_only(cables, data, tmp_path):
 
 
 if __name__ == '__main__': serve()
+
+
+def test_nobody_sweeps_what_is_being_written(tmp_path):
+    "A folder that another program is writing to is no litter; what a killed one left is"
+    from cable_classifier.workspace import atomic_path, claim
+    with atomic_path(tmp_path/'cut') as tmp:
+        tmp.mkdir()
+        (tmp/'a.txt').write_text('a')
+        with claim(tmp_path): pass
+    assert (tmp_path/'cut'/'a.txt').read_text() == 'a'
+    left = tmp_path/'.cut-abcd1234'
+    left.mkdir()
+    (left/'.mode').touch()
+    with claim(tmp_path): pass
+    assert not left.exists() and sorted(p.name for p in tmp_path.iterdir() if p.name != '.lock') == ['cut']

@@ -82,8 +82,10 @@ def test_places_are_named_after_the_folder(tmp_path, monkeypatch):
     "Also where it is called `.` or `..`"
     (tmp_path/'plugs'/'sub').mkdir(parents=True)
     monkeypatch.chdir(tmp_path/'plugs'/'sub')
-    assert run_folder('..') == run_folder('../../plugs/') == run_folder(tmp_path/'plugs') == workspace()/'runs'/'plugs'
-    assert run_folder() == workspace()/'runs'/'embedded' and run_folder('/') == workspace()/'runs'/'photos'
+    here = run_folder(tmp_path/'plugs')
+    assert run_folder('..') == run_folder('../../plugs/') == here and here.parent == workspace()/'runs' and here.name.startswith('plugs-')
+    assert run_folder() == workspace()/'runs'/'embedded' and run_folder('/').name.startswith('photos-')
+    assert len({here, run_folder(tmp_path/'elsewhere'/'plugs'), run_folder('embedded'), run_folder()}) == 4 # two folders of one name do not share their results
     assert run_command(data='.', outliers='none') == 'cables run --data sub --outliers none'
 
 
