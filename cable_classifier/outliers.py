@@ -81,53 +81,61 @@ def teach(
     return Taught(torch.tensor(weight).float(), torch.tensor(line.intercept_[0] - weight@scale.mean_).float())
 
 # %% ../nbs/10h_outliers.ipynb #1a9a28b1
-class Exposed(Callback):
-    "Beside each batch of a fit come a few photos of other things, and body and a plane behind it learn to part them from ours (Bitterwolf et al. 2022)"
-    order,run_valid,plane = 15,False,None # before `BFloat16`, after a team has its seeds
+class _Beside(Callback):
+    "A few photos of other things go through the model beside each batch of training; their answers are dropped"
+    order,run_valid = 15,False # before `BFloat16`, after a team has its seeds
+    def before_train(self):
+        dl = as_trained(self.learn, self.files, shuffle=True, drop_last=True, bs=min(self.n, len(self.files)))
+        self.others = chain.from_iterable(repeat(dl))
+    def before_batch(self):
+        x,self.ours = self.xb[0],len(self.xb[0])
+        self.learn.xb = (torch.cat([x, next(self.others)[0].to(x.device)]),)
+    def after_pred(self): self.learn.pred = self.pred[:self.ours]
+
+# %% ../nbs/10h_outliers.ipynb #942d029e
+def _plane(n, device):
+    "A plane in `n` numbers that says nothing yet"
+    plane = nn.Linear(n, 1).to(device)
+    for p in plane.parameters(): nn.init.zeros_(p)
+    return plane
+
+def _agree(plane):
+    "The mean gradient of a team's processes; of the model's own weights they share it anyhow"
+    for p in plane.parameters() if num_distrib() > 1 else ():
+        torch.distributed.all_reduce(p.grad)
+        p.grad /= num_distrib()
+
+def _take_along(opt, plane):
+    "Let `opt` step the weights of `plane` with those of its last group"
+    for p in plane.parameters():
+        opt.param_lists[-1].append(p)
+        opt.state.setdefault(p, {}) # a state that was loaded knows the model's weights only
+
+def _leave_out(opt, plane):
+    "Undo `_take_along`; what `opt` remembers of the weights stays, for the next fit"
+    opt.param_lists[-1] = L(p for p in opt.param_lists[-1] if not any(p is q for q in plane.parameters()))
+
+# %% ../nbs/10h_outliers.ipynb #c74a9b30
+class Exposed(_Beside):
+    "Beside each batch of a fit come a few photos of other things, and body and a plane behind it learn to part them from ours (Bitterwolf et al. 2022). For one fit: give it as `cbs`"
     def __init__(self,
         files,            # Paths of photos of other things
         n:int=8,          # How many of them come beside each batch
         weight:float=0.5, # What parting counts, where naming counts one
-    ): store_attr()
-
+    ):
+        store_attr()
+        self.plane = None
     def before_fit(self):
         body = get_model(self.learn.model)[0]
-        if self.plane is None:
-            self.plane = nn.Linear(num_features_model(body), 1).to(self.dls.device)
-            for p in self.plane.parameters(): nn.init.zeros_(p)
-        for p in self.plane.parameters():
-            self.opt.param_lists[-1].append(p)
-            self.opt.state.setdefault(p, {}) # a state that was loaded knows the model's weights only
-        self.hook = Hook(body, lambda m,i,o: o, cpu=False, detach=False)
-
+        self.plane = self.plane or _plane(num_features_model(body), self.dls.device)
+        _take_along(self.opt, self.plane)
+        self.hook = Hook(body, lambda m,i,o: o, detach=False)
     def after_fit(self):
         self.hook.remove()
-        self.opt.param_lists[-1] = L(p for p in self.opt.param_lists[-1] if not any(p is q for q in self.plane.parameters()))
-
-# %% ../nbs/10h_outliers.ipynb #c74a9b30
-@patch
-def before_train(self:Exposed):
-    dl = as_trained(self.learn, self.files, shuffle=True, drop_last=True, bs=min(self.n, len(self.files)))
-    self.others = chain.from_iterable(repeat(dl))
-
-@patch
-def before_batch(self:Exposed):
-    x,self.ours = self.xb[0],len(self.xb[0])
-    self.learn.xb = (torch.cat([x, next(self.others)[0].to(x.device)]),)
-
-@patch
-def after_pred(self:Exposed): self.learn.pred = self.pred[:self.ours]
-
-@patch
-def before_backward(self:Exposed):
-    feats = F.normalize(self.hook.stored.as_subclass(Tensor).float().flatten(2).mean(2))
-    said = self.plane(feats*feats.shape[1]**.5)[:,0]
-    apart = F.softplus(-said[:self.ours]).mean() + F.softplus(said[self.ours:]).mean()
-    self.learn.loss_grad = self.loss_grad + self.weight*apart/2
-
-@patch
-def before_step(self:Exposed):
-    if num_distrib() > 1: # the team shares the gradients of the model; these are ours to share
-        for p in self.plane.parameters():
-            torch.distributed.all_reduce(p.grad)
-            p.grad /= num_distrib()
+        _leave_out(self.opt, self.plane)
+    def before_backward(self):
+        feats = F.normalize(self.hook.stored.as_subclass(Tensor).float().flatten(2).mean(2))
+        said = self.plane(feats*feats.shape[1]**.5)[:,0]
+        apart = (F.softplus(-said[:self.ours]).mean() + F.softplus(said[self.ours:]).mean())/2 # cross-entropy, both sides of equal weight
+        self.learn.loss_grad = self.loss_grad + self.weight*apart
+    def before_step(self): _agree(self.plane)
