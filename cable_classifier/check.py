@@ -256,10 +256,11 @@ def _judge(l, cls, split):
 # %% ../nbs/10c_check.ipynb #2ee0a038
 _rank = dict(test=0, valid=1, train=2) # of copies in several splits the one in test stays
 
-def _copies(looks, places, groups, near=''):
-    "(row, kind, sentence, other row) for each `groups` of rows that hold one photo"
+def _hops(f): return 1 + _hops(f.parent/os.readlink(f)) if os.path.islink(f) else 0 # links from `f` to the file itself
+
+def _copies(places, groups, near=''):
+    "(row, kind, sentence, other row) for each `groups` of rows that hold one photo, the one that stays first"
     for g in groups:
-        g = sorted(g, key=lambda i: (_rank.get(places[i][1], 0), looks[i].path))
         classes, splits = {places[i][0] for i in g}, {places[i][1] for i in g}
         for i in g:
             other = next((j for j in g if places[j][0] != places[i][0]), None)
@@ -277,13 +278,15 @@ def _near(looks, rows):
     return [[rows[k] for k in g] for g in _components(len(rows), near_pairs(bytes_of('phash'), bytes_of('thumb')))]
 
 # %% ../nbs/10c_check.ipynb #9a7a53ff
-def _all_copies(looks, places):
-    "Exact copies by digest, then near ones among what is left"
+def _all_copies(looks, places, root):
+    "Exact copies by digest, then near ones among what is left; a link goes before the photo it leads to"
+    def stays(i): return _hops(root/looks[i].path), _rank.get(places[i][1], 0), looks[i].path
     by_digest = defaultdict(list)
     for i,l in enumerate(looks):
         if l.digest: by_digest[l.digest].append(i)
-    yield from _copies(looks, places, [g for g in by_digest.values() if len(g) > 1])
-    yield from _copies(looks, places, _near(looks, [g[0] for g in by_digest.values()]), 'near_')
+    groups = [sorted(g, key=stays) if len(g) > 1 else g for g in by_digest.values()]
+    yield from _copies(places, [g for g in groups if len(g) > 1])
+    yield from _copies(places, [sorted(g, key=stays) for g in _near(looks, [g[0] for g in groups])], 'near_')
 
 # %% ../nbs/10c_check.ipynb #c9dfc811
 def _class_folders(root, deep):
@@ -379,7 +382,7 @@ def check_folder(
     looked = (look or _looks)(paths, root, full, workers)
     for l in progress(looked, len(paths)) if progress else looked: looks[at[l.path]] = l
     for l,p in zip(looks, places): rows += [(l.path, k, why, '') for k,why in _judge(l, *p)]
-    rows += [(paths[i], k, why, paths[j] if j is not None else '') for i,k,why,j in _all_copies(looks, places)]
+    rows += [(paths[i], k, why, paths[j] if j is not None else '') for i,k,why,j in _all_copies(looks, places, root)]
     rows += [(c, k, why, '') for c,k,why in _class_notes(_class_folders(root, _is_deep(root)), [c for c,_ in places])]
     return Report(root, _file_table(looks, places), _finding_table(rows), time.perf_counter() - start)
 

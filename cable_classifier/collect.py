@@ -9,6 +9,7 @@ __all__ = ['Found', 'public_address', 'Web', 'fetch', 'find_openverse', 'find_co
 # %% ../nbs/10d_collect.ipynb #ff5b2fa9
 import csv, hashlib, io, ipaddress, json, os, re, socket, time
 from collections import defaultdict, namedtuple
+from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -134,11 +135,17 @@ def _body(r, url, max_bytes, deadline):
 # %% ../nbs/10d_collect.ipynb #b32230c7
 Found = namedtuple('Found', 'url page title creator licence licence_url source', defaults=['']*7)
 
-def _json(web, url, **params):
+def _json(web, url, params):
     try: res = json.loads(fetch(web, f'{url}?{urlencode(params)}', 10_000_000))
-    except ValueError as e: raise CableError(f"'{url}' did not answer in JSON; try again later") from e
+    except (ValueError, RecursionError) as e: raise CableError(f"'{url}' did not answer in JSON; try again later") from e
     if not isinstance(res, dict): raise CableError(f"'{url}' answered something unknown; try again later")
     return res
+
+@contextmanager
+def _known(service):
+    "Whatever an answer of `service` lacks of the shape we know, as one sentence"
+    try: yield
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as e: raise CableError(f'{service} answered in a form that we do not know; try again later, or give another --source') from e
 
 # %% ../nbs/10d_collect.ipynb #3349e49c
 def find_openverse(
@@ -149,15 +156,18 @@ def find_openverse(
     "Photos that Openverse finds for `query`, page after page (its API, v1: `/v1/images/`)"
     page,pages = 1,1
     while page <= min(pages, 12): # 240 photos: what it gives without a key
-        res = _json(web, f'{base}/v1/images/', q=query, page=page, page_size=20)
-        for r in res.get('results') or []:
-            yield Found(*(_bare_text(r.get(k)) for k in ('url', 'foreign_landing_url')), _text(r.get('title')), _text(r.get('creator')),
-                        _text(f"{r.get('license') or ''} {r.get('license_version') or ''}"), _bare_text(r.get('license_url')), 'openverse')
-        page,pages = page+1,int(res.get('page_count') or 0)
+        res = _json(web, f'{base}/v1/images/', dict(q=query, page=page, page_size=20))
+        with _known('Openverse'): found,page,pages = [_of_openverse(r) for r in res.get('results') or []],page+1,int(res.get('page_count') or 0)
+        if not found: return
+        yield from found
+
+def _of_openverse(r):
+    return Found(*(_bare_text(r.get(k)) for k in ('url', 'foreign_landing_url')), _text(r.get('title')), _text(r.get('creator')),
+                 _text(f"{r.get('license') or ''} {r.get('license_version') or ''}"), _bare_text(r.get('license_url')), 'openverse')
 
 # %% ../nbs/10d_collect.ipynb #a188b803
-def _text(s): return ' '.join(unescape(re.sub(r'<[^>]*>', ' ', str(s or ''))).split())[:500] # Commons writes HTML
-def _bare_text(s): return str(s or '').strip() # an address is left as it is
+def _bare_text(s): return str(s or '').encode('utf-8', 'replace').decode().strip() # an address is left as it is; JSON may hold half a character
+def _text(s): return ' '.join(unescape(re.sub(r'<[^>]*>', ' ', _bare_text(s))).split())[:500] # Commons writes HTML
 
 # %% ../nbs/10d_collect.ipynb #41a38481
 def find_commons(
@@ -166,16 +176,21 @@ def find_commons(
     base:str='https://commons.wikimedia.org', # Where the API is
 ):             # Yields a `Found` a photo
     "Photos that Wikimedia Commons finds for `query` (its API: `generator=search`, `prop=imageinfo`)"
-    more = dict(gsroffset=0)
-    while more:
-        res = _json(web, f'{base}/w/api.php', action='query', format='json', formatversion=2, generator='search', gsrnamespace=6, gsrlimit=50,
-                    gsrsearch=f'filetype:bitmap {query}', prop='imageinfo', iiprop='url|extmetadata', iiurlwidth=1024, **more)
-        for p in sorted((res.get('query') or {}).get('pages') or [], key=lambda p: p.get('index', 0)):
-            for i in p.get('imageinfo') or []:
-                m = {k: _text(v.get('value')) for k,v in (i.get('extmetadata') or {}).items()}
-                yield Found(i.get('thumburl') or i.get('url') or '', i.get('descriptionurl') or '', _text(p.get('title')), m.get('Artist', ''),
-                            m.get('LicenseShortName', ''), m.get('LicenseUrl', ''), 'commons')
-        more = res.get('continue')
+    more,seen = dict(gsroffset=0),[]
+    while more and more not in seen and len(seen) < 200: # 10,000 photos: what it gives of one search
+        seen.append(more)
+        res = _json(web, f'{base}/w/api.php', more | dict(action='query', format='json', formatversion=2, generator='search', gsrnamespace=6, gsrlimit=50,
+                    gsrsearch=f'filetype:bitmap {query}', prop='imageinfo', iiprop='url|extmetadata', iiurlwidth=1024))
+        with _known('Wikimedia Commons'):
+            pages,more = (res.get('query') or {}).get('pages') or [],dict(res.get('continue') or {})
+            found = [_of_commons(p, i) for p in sorted(pages, key=lambda p: p.get('index', 0)) for i in p.get('imageinfo') or []]
+        if not pages: return
+        yield from found
+
+def _of_commons(p, i):
+    m = {k: v.get('value') for k,v in (i.get('extmetadata') or {}).items()}
+    return Found(_bare_text(i.get('thumburl') or i.get('url')), _bare_text(i.get('descriptionurl')), _text(p.get('title')), _text(m.get('Artist')),
+                 _text(m.get('LicenseShortName')), _bare_text(m.get('LicenseUrl')), 'commons')
 
 # %% ../nbs/10d_collect.ipynb #71df4841
 class _Listed(Found): line = 0 # where it stands in its list
@@ -207,14 +222,16 @@ def read_attribution(
     f = Path(out)/'ATTRIBUTION.csv'
     rows = []
     if os.path.lexists(f):
-        with open_csv(f, 'the list', 'move it away', errors='strict') as r: rows = list(r)
-    if rows and not set(_columns) <= set(rows[0]): raise CableError(f"'{f}' was not written by cables collect; move it away or choose another folder")
-    return _follow(Path(out), rows)
+        with open_csv(f, 'the list', 'move it away') as r: rows = [(r.line_num, row) for row in r]
+    if rows and not set(_columns) <= set(rows[0][1]): raise CableError(f"'{f}' was not written by cables collect; move it away or choose another folder")
+    for i,r in rows:
+        if None in r or None in (r[c] for c in _columns): raise CableError(f"line {i} of '{f}' has more or fewer values than the first line has names; mend that line")
+    return _follow(Path(out), [r for _,r in rows])
 
 # %% ../nbs/10d_collect.ipynb #1d0a5b01
 def _follow(out, rows):
     "`rows` by where their photos lie now; those without a photo are left out"
-    here = {r['file']: r for r in rows if (out/r['file']).is_file()}
+    here = {r['file']: r for r in rows if os.path.isfile(out/r['file'])}
     gone = [r for r in rows if r['file'] not in here]
     if not gone: return here
     found = defaultdict(list)
@@ -231,8 +248,8 @@ def _bare(name): return re.sub(r' \(\d+\)(?=\.\w+$)', '', name) # a photo that f
 
 # %% ../nbs/10d_collect.ipynb #4256fa78
 def _write_attribution(out, rows):
-    with atomic_path(out/'ATTRIBUTION.csv') as tmp, tmp.open('w', newline='', encoding='utf-8') as f:
-        w = csv.DictWriter(f, _columns, extrasaction='ignore')
+    with atomic_path(out/'ATTRIBUTION.csv') as tmp, tmp.open('w', newline='', encoding='utf-8', errors='surrogateescape') as f: # names may hold bytes that are no text
+        w = csv.DictWriter(f, dict.fromkeys((*_columns, *(k for r in rows.values() for k in r)))) # columns of the user's own last
         w.writeheader()
         w.writerows(rows.values())
 

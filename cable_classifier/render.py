@@ -223,8 +223,8 @@ def plan_set(
 def _good(path, kind, seed, view, size):
     "Whether the photo of a scene is there, whole and of its size"
     try:
-        with Image.open(path) as im: im.load(); return im.size==_pixels(draw_scene(kind,seed,view),size)
-    except (OSError,SyntaxError): return False
+        with Image.open(path) as im: return im.size==_pixels(draw_scene(kind,seed,view),size) and bool(im.load())
+    except (OSError,SyntaxError,ValueError,Image.DecompressionBombError): return False
 def _draw_cable_to(job):
     "Draw the photos of one cable, each under its own name only when it is whole"
     photos,size,spp,alone = job

@@ -239,6 +239,55 @@ def test_copies_across_classes_and_splits(tmp_path):
     assert fix_folder(Report(tmp_path, check_folder(tmp_path).files, f, 0.)) and (tmp_path/'test/a/0.png').exists()
 
 
+@pytest.mark.parametrize('links', [{'!.jpg': '00.jpg'}, {'!a.jpg': '!b.jpg', '!b.jpg': '00.jpg'}, {'zz.jpg': '00.jpg'}, {'!a.jpg': '!b.jpg', '!b.jpg': 'old/1.jpg'}],
+                         ids=['first by name', 'by two links', 'last by name', 'to a photo of no class'])
+def test_a_link_goes_and_what_it_leads_to_stays(drawer, links):
+    "Whatever their names, so that no link is left that leads to nothing"
+    (drawer/'class_0/old').mkdir()
+    picture(7000).save(drawer/'class_0/old/1.jpg')
+    for name, to in links.items(): (drawer/'class_0'/name).symlink_to(to)
+    before = snapshot(drawer)
+    moved = fix_folder(check_folder(drawer))
+    assert moved and set(moved) <= {f'class_0/{n}' for n in links}
+    assert set(check_folder(drawer).findings.kind) == {'stray'} # old/1.jpg, as before
+    assert undo_fix(drawer) == (moved, {}) and snapshot(drawer) == before
+
+
+def split_drawer(folder, seed=6000):
+    "Train and test of one class, 20 photos each, and one more in train, z.png"
+    for s in ('train', 'test'):
+        (folder/s/'a').mkdir(parents=True)
+        for i in range(20): picture(seed + 100*(s == 'test') + i).save(folder/s/'a'/f'{i:02}.png')
+    picture(seed + 50).save(folder/'train/a/z.png')
+    return folder
+
+
+def test_a_link_in_test_goes_and_its_photo_stays_in_train(tmp_path):
+    d = split_drawer(tmp_path/'d')
+    (d/'test/a/!.png').symlink_to('../../train/a/z.png')
+    f = check_folder(d).findings
+    assert list(zip(f.kind, f.path, f.other)) == [('leak', 'test/a/!.png', 'train/a/z.png')]
+    assert fix_folder(check_folder(d)) == ['test/a/!.png'] and check_folder(d).findings.empty
+
+
+def test_near_copies_are_compared_with_the_copy_that_stays(tmp_path):
+    "One photo in train and test, and nearly so in train again: both go from train at once, not one at each call"
+    d = split_drawer(tmp_path/'d')
+    shutil.copy(d/'train/a/z.png', d/'test/a/z.png')
+    open_photo(d/'train/a/z.png').save(d/'train/a/z.jpg', quality=60)
+    f = check_folder(d).findings
+    assert list(zip(f.kind, f.path, f.other)) == [('leak', 'train/a/z.png', 'test/a/z.png'), ('near_leak', 'train/a/z.jpg', 'test/a/z.png')]
+    assert sorted(fix_folder(check_folder(d))) == ['train/a/z.jpg', 'train/a/z.png'] and check_folder(d).findings.empty
+
+
+def test_a_drawn_photo_of_too_many_pixels_is_drawn_again(tmp_path):
+    "A file that only claims them, under a photo's name: no photo of ours, and no traceback"
+    from cable_classifier.render import _good
+    for n in (20_000, 40_000):
+        (tmp_path/'1.jpg').write_bytes(png_claiming(n, n))
+        assert not _good(tmp_path/'1.jpg', 'usb_c', 4_200_000, 1, 64)
+
+
 def test_splits_from_a_file(drawer, tmp_path):
     shutil.copy(drawer/'class_0'/'00.jpg', drawer/'class_0'/'again.jpg')
     csv = tmp_path/'split.csv'

@@ -2,7 +2,9 @@
 import csv
 import io
 import json
+import os
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -202,6 +204,84 @@ def test_commons(server, web):
     assert found[0].creator == 'Grace & Co' and found[0].licence == 'CC BY 4.0' and found[0].page.endswith('File:1')
 
 
+def answers(monkeypatch, *found):
+    "Has the services answer with `found`, the last one again and again; gives what they were asked for"
+    asked = []
+    def fetch(web, url, max_bytes):
+        asked.append(url)
+        assert len(asked) < 300, 'asked for ever'
+        return json.dumps(found[min(len(asked), len(found))-1]).encode()
+    monkeypatch.setattr(collect, 'fetch', fetch)
+    return asked
+
+
+odd = ['x', 5, [1], ['a'], [[1]], {'a': 'b'}, {'a': [1]}, True, 1.5]
+
+
+@pytest.mark.parametrize('answer', [dict(results=['a']), dict(results=[{}], page_count='many'), dict(results=[{}], page_count=float('inf')), *(dict(results=x) for x in odd),
+                                    *(dict(results=[{}], page_count=x) for x in odd if not isinstance(x, (int, float)))], ids=json.dumps)
+def test_openverse_of_another_shape(monkeypatch, answer):
+    answers(monkeypatch, answer)
+    with pytest.raises(CableError, match='^Openverse answered in a form') as e: list(find_openverse(None, 'x'))
+    assert '\n' not in str(e.value)
+
+
+def page(**info): return dict(query=dict(pages=[dict(title='A', imageinfo=[info])]))
+
+
+@pytest.mark.parametrize('answer', [dict(query=[1]), dict(query=dict(pages={'12': dict(imageinfo=[])})), page() | {'continue': 'x'}, page(extmetadata=dict(Artist='me')),
+                                    dict(query=dict(pages=[dict(index=1), dict(index='a')])), *(dict(query=x) for x in odd if x != {'a': 'b'} and x != {'a': [1]}),
+                                    *(dict(query=dict(pages=x)) for x in odd), *(dict(query=dict(pages=[dict(imageinfo=x)])) for x in odd),
+                                    *(page(extmetadata=x) for x in odd), *(page(extmetadata=dict(Artist=x)) for x in odd if not isinstance(x, dict)),
+                                    *(page() | {'continue': x} for x in odd if not isinstance(x, dict))], ids=json.dumps)
+def test_commons_of_another_shape(monkeypatch, answer):
+    answers(monkeypatch, answer)
+    with pytest.raises(CableError, match='^Wikimedia Commons answered in a form') as e: list(find_commons(None, 'x'))
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('more,tries', [(dict(gsroffset=0), 1), (dict(gsroffset=50), 2), (dict(url='x', action='y', web=1, params=2), 2), (None, 1), ([], 1)])
+def test_commons_is_not_asked_for_ever(monkeypatch, more, tries):
+    "A place to go on from that was there before ends it, and so does a page with nothing"
+    asked = answers(monkeypatch, page(url='u') | {'continue': more})
+    assert [f.url for f in find_commons(None, 'x')] == ['u']*tries and len(asked) == tries and all('action=query&' in u for u in asked)
+    for empty in ({}, dict(query={}), dict(query=dict(pages=[]))):
+        asked = answers(monkeypatch, empty | {'continue': more})
+        assert list(find_commons(None, 'x')) == [] and len(asked) == 1
+
+
+def test_commons_ends_with_what_it_gives_of_one_search(monkeypatch):
+    asked = answers(monkeypatch, *(page(url='u') | {'continue': dict(gsroffset=i)} for i in range(1, 299)))
+    assert len(list(find_commons(None, 'x'))) == len(asked) == 200
+
+
+def test_openverse_ends_with_an_empty_page(monkeypatch):
+    asked = answers(monkeypatch, dict(results=[dict(url='u')], page_count=12), dict(results=[], page_count=12))
+    assert len(list(find_openverse(None, 'x'))) == 1 and len(asked) == 2
+
+
+@pytest.mark.parametrize('url', [5, ['a'], {'a': 1}, None, True, '\ud800'])
+def test_an_address_that_is_none(monkeypatch, web, tmp_path, url):
+    "Named with its reason among those that failed; one more page brings a photo, and one of another shape ends it"
+    real = collect.fetch
+    for source, res, bad in (('openverse', [dict(results=[dict(url=x)], page_count=3) for x in (url, 'http://ok.example/')], dict(results=['a'])),
+                             ('commons', [page(url=x) | {'continue': dict(gsroffset=i)} for i, x in enumerate((url, 'http://ok.example/'), 1)], dict(query=[1]))):
+        answers(monkeypatch, *res, bad)
+        service = collect.fetch
+        monkeypatch.setattr(collect, 'fetch', lambda w, u, n: photo(1) if u == 'http://ok.example/' else service(w, u, n) if 'images' in u or 'api.php' in u else real(w, u, n))
+        res = collect_photos(tmp_path/source, dict(a='x'), source, web=web)
+        assert len(res['new']) == 1 and len(res['failed']) == 2 and 'not an http or https address' in [*res['failed'].values()][0] and 'in a form' in res['failed']['a']
+
+
+def test_half_a_character_is_none(monkeypatch, web, tmp_path):
+    "JSON may hold what UTF-8 cannot; and lists in lists without end"
+    answers(monkeypatch, page(url='http://a.example/\ud800', descriptionurl='\ud800', extmetadata=dict(Artist=dict(value='A\udc80\ud83d'), LicenseUrl=dict(value=' http://a.example?a&amp;b'))))
+    f, = find_commons(None, 'x')
+    assert f.creator == 'A??' and f.page == '?' and f.licence_url == 'http://a.example?a&amp;b'
+    monkeypatch.setattr(collect, 'fetch', lambda *a: b'['*200_000)
+    with pytest.raises(CableError, match='did not answer in JSON'): list(find_commons(None, 'x'))
+
+
 def test_attribution_and_resuming(server, web, tmp_path):
     res = collect_photos(tmp_path/'o', dict(usb_c='plug'), limit=3, base=server.base, web=web)
     assert len(res['new']) == 3
@@ -235,6 +315,59 @@ def test_a_row_follows_its_photo(server, web, tmp_path, to):
     assert moved.read_bytes() == before and again['there'] == (moved.parent.name == 'lightning') and len(read_attribution(out)) == 4 + len(again['new'])
     moved.rename(first)
     assert read_attribution(out)[first.relative_to(out).as_posix()]['creator'] == 'Ada'
+
+
+def edited(out, change):
+    "The list as a spreadsheet or an editor leaves it: `change` takes its rows and gives others"
+    with (out/'ATTRIBUTION.csv').open(newline='', encoding='utf-8') as f: rows = list(csv.reader(f))
+    with (out/'ATTRIBUTION.csv').open('w', newline='', encoding='utf-8') as f: csv.writer(f).writerows(change(rows))
+
+
+@pytest.mark.parametrize('change', [lambda rows: [r[1:]+r[:1] for r in rows[:2]]+[rows[2][1:]]+[r[1:]+r[:1] for r in rows[3:]], lambda rows: rows[:2]+[rows[2][:-1]]+rows[3:],
+                                    lambda rows: rows[:2]+[rows[2]+['more']]+rows[3:], lambda rows: rows[:2]+[rows[2][:1]]+rows[3:]], ids=['file last', 'short', 'long', 'one value'])
+def test_a_row_that_does_not_fit_is_told_with_its_line(server, web, tmp_path, change):
+    out = tmp_path/'o'
+    collect_photos(out, dict(a='plug'), limit=3, base=server.base, web=web)
+    edited(out, change)
+    before = (out/'ATTRIBUTION.csv').read_bytes()
+    for call in (lambda: read_attribution(out), lambda: collect_photos(out, dict(a='plug'), limit=4, base=server.base, web=web)):
+        with pytest.raises(CableError, match="^line 3 of '.*ATTRIBUTION.csv' has more or fewer values") as e: call()
+        assert '\n' not in str(e.value) and (out/'ATTRIBUTION.csv').read_bytes() == before
+
+
+def test_columns_of_the_users_own_stay(server, web, tmp_path):
+    "Also where not every row has a value; the new rows have none, and the order of the others does not matter"
+    out = tmp_path/'o'
+    def more(n): return collect_photos(out, dict(a='plug'), limit=n, base=server.base, web=web)['new']
+    first, second = more(2)
+    edited(out, lambda rows: [['note', *rows[0][::-1], 'seen'], ['blurred, a little', *rows[1][::-1], 'yes'], ['', *rows[2][::-1]]])
+    for n in (3, 4):
+        new, = more(n)
+        rows = read_attribution(out)
+        assert len(rows) == n and [rows[first][k] for k in ('note', 'seen', 'creator')] == ['blurred, a little', 'yes', '']
+        assert [rows[f][k] for f in (second, new) for k in ('note', 'seen')] == ['']*4 and rows[new]['creator'] == 'Ada'
+    assert list(rows[first]) == [*collect._columns, 'note', 'seen']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='names are text elsewhere')
+def test_a_class_folder_whose_name_is_no_text(server, web, tmp_path):
+    "Its photos keep their rows, and the next call finds them there"
+    out = tmp_path/'o'
+    def collect(n): return collect_photos(out, dict(a='plug'), limit=n, base=server.base, web=web)
+    first, = collect(1)['new']
+    name = os.fsdecode(b'\xe9t\xe9')
+    (out/'a').rename(out/name)
+    assert len(collect(2)['new']) == 1
+    rows = read_attribution(out)
+    assert len(rows) == 2 and rows[first.replace('a/', f'{name}/', 1)]['class'] == 'a'
+    assert collect(2)['there'] == 2 and b'\xe9t\xe9/' in (out/'ATTRIBUTION.csv').read_bytes()
+
+
+def test_a_file_name_that_no_disk_takes_is_no_photo(server, web, tmp_path):
+    out = tmp_path/'o'
+    collect_photos(out, dict(a='plug'), limit=2, base=server.base, web=web)
+    edited(out, lambda rows: [rows[0], ['x'*5000, *rows[1][1:]], rows[2]])
+    assert len(read_attribution(out)) == 1
 
 
 def test_photos_of_one_address_in_two_classes_keep_a_row_each(server, web, tmp_path):
