@@ -86,7 +86,7 @@ def _data(m):
     n_out = sum(n.startswith('left out:') for n in m.get('notes', ()))
     sides = ('Photos of one cable are never on two sides.' if m.get('data') == 'embedded' else
              'If the run was not told by `--groups` which photos show one cable, one cable may be on two sides, and then the figures flatter.')
-    others = f"What is none of these it was taught with {m['n_outliers']} photos of other things. " if m.get('n_outliers') else ''
+    others = f"What is none of these it was taught with {m['n_outliers']} photos of other things{', which the network was shown in stage-2, too' if m.get('exposed') else ''}. " if m.get('n_outliers') else ''
     return (f"{m['n_train']} photos to train on, {m['n_valid']} to choose by, {m['n_test']} to test, once, at the end; from {where}. {others}{sides}\n"
             f"{f'Photos left out because they do not open: {n_out}. ' if n_out else ''}SHA-256 over all of them: `{_text(m['data_digest'])}`")
 

@@ -93,7 +93,7 @@ def run_command(
 )->str:        # One line for a shell
     "The command that makes a run again, where folders and files of these names are at hand"
     def word(k, v): return Path(os.path.abspath(v)).name if k in ('data','weights','outliers') or k == 'groups' and Path(v).is_file() else str(v)
-    def words(k, v): return (f'--no-{k}',) if v is False else (f"--{k.replace('_','-')}", word(k, v))
+    def words(k, v): return (f"--{'no-'*(v is False)}{k.replace('_','-')}", *(() if isinstance(v, bool) else (word(k, v),)))
     line = shlex.join(['cables','run', *(w for k,v in options.items() if v is not None for w in words(k, v))])
     return ''.join(c if c.isprintable() else '?' for c in line)[:2000]
 
@@ -180,6 +180,7 @@ def run_course(
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
     outliers:str|Path|None=None, # Photos of none of the classes, to tell these from: 'embedded', 'none', or a folder; by default 'embedded' with the embedded photos and 'none' with others
+    expose:bool=False,       # Show the outliers to stage-2 too, a quarter as many as its photos: more of the unknown is refused, in a quarter more time
     more:bool=True,          # With the embedded photos, take along those of more cables than the chapters have
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
@@ -188,9 +189,9 @@ def run_course(
     team=None,               # `Team` of processes that train together, this one among them; this one alone by default
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
-    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, more=None if data or more else False))
+    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, expose=expose or None, more=None if data or more else False))
     with plt.rc_context({'text.parse_math': False}): # the name of a class may hold a dollar
-        run._start(device, bs, outliers, more)
+        run._start(device, bs, outliers, expose, more)
         with claim(run.out) if run.team.first else nullcontext():
             return run._resume(epochs, finetune_epochs, fresh)._train(epochs, finetune_epochs)._finish()
 
@@ -251,7 +252,7 @@ class _Run:
 
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
-def _start(self:_Run, device, bs, outliers, more):
+def _start(self:_Run, device, bs, outliers, expose, more):
     "Check everything, then make the learner; nothing is written"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
@@ -263,7 +264,8 @@ def _start(self:_Run, device, bs, outliers, more):
     if (s := warn_if_few(self.items)): self.tell(s)
     outliers = outliers or ('embedded' if self.other else 'none')
     self.outliers = [] if outliers == 'none' else get_outliers(outliers, self.tell)
-    ours = {os.path.realpath(self.path/f) for f in self.items.fname}
+    if expose and not self.outliers: raise CableError('--expose shows outliers to the network, and there are none; add --outliers embedded, or a folder of yours')
+    self.expose,ours = expose,{os.path.realpath(self.path/f) for f in self.items.fname}
     if (both := [f for f in self.outliers if os.path.realpath(f) in ours]): raise CableError(f"'{both[0]}' is a photo of a class and among --outliers, too; name a folder of photos that show none of the classes")
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
@@ -280,7 +282,7 @@ def _same(self:_Run, epochs, finetune_epochs):
     file = starter_file() if weights == 'starter' else imagenet_file(arch) if weights == 'imagenet' else weights
     split = sha256(self.items.to_csv(index=False).encode(errors='surrogateescape')).hexdigest()
     return dict(self.settings, epochs=epochs, finetune_epochs=finetune_epochs, bs=self.learn.dls.bs*self.team.size, processes=self.team.size, device=str(self.learn.dls.device), bfloat16=bf16_pays(self.learn.dls.device),
-                weights_digest=file_digest(file), split=split, data_digest=self.digest, outliers=sha256(''.join(map(file_digest, self.outliers)).encode()).hexdigest(), versions=versions())
+                weights_digest=file_digest(file), split=split, data_digest=self.digest, exposed=self.expose and sha256(''.join(map(file_digest, self.outliers)).encode()).hexdigest(), versions=versions())
 
 # %% ../nbs/16_run.ipynb #869bb012
 @patch
@@ -296,9 +298,9 @@ def _resume(self:_Run, epochs, finetune_epochs, fresh):
 # %% ../nbs/16_run.ipynb #e7286458
 @patch
 def _fit(self:_Run, name, *cycles):
-    "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), stage-2 beside photos of other things if there are any, save, and say how it went"
+    "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), stage-2 beside outliers if they are to be exposed, save, and say how it went"
     start,losses = time.time(),[]
-    beside = [Exposed(self.outliers, n=max(1, self.learn.dls.bs//4))] if self.outliers and name == 'stage-2' else []
+    beside = [Exposed(self.outliers, n=max(1, self.learn.dls.bs//4))] if self.expose and name == 'stage-2' else []
     for i,(epochs,lr,self.learn.dls,group) in enumerate(cycles):
         self.learn.freeze_to(group)
         keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
@@ -398,7 +400,7 @@ def _finish(self:_Run):
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
                  threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=self.digest, command=self.command,
                  check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
-    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers),
+    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers), exposed=self.expose,
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else Path(os.path.abspath(self.path)).name, data_digest=self.digest, command=self.command, notes=self.notes)
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')

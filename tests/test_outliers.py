@@ -106,7 +106,7 @@ def test_a_folder_of_them(tmp_path, others):
 
 
 def test_a_run_with_them(few, others, tmp_path):
-    "They change stage-2 and what is none of these, not stage-1; they are in the command that made the model, without a path"
+    "They teach what is none of these and, exposed, change stage-2, nothing else; they are in the command that made the model, without a path"
     path, items = few
     photos, drawer = tmp_path/'photos', tmp_path/'drawer'
     for f in items.fname:
@@ -115,13 +115,16 @@ def test_a_run_with_them(few, others, tmp_path):
     drawer.mkdir()
     for i, f in enumerate(others[::20]): (drawer/f'{i}.jpg').write_bytes(f.read_bytes())
     how = dict(epochs=1, finetune_epochs=1, size=64, groups=r'^(.+)_\d+\.jpg$', device='cpu', say=lambda s: None)
-    plain, shown, ship = (run_course(photos, tmp_path/name, outliers=o, **how) for name, o in (('plain', None), ('shown', drawer), ('ship', 'embedded')))
-    assert [m['n_outliers'] for m in (plain, shown, ship)] == [0, 6, len(get_outliers())]
-    assert len({(m['stages'][0]['n_wrong'], *m['stages'][0]['lr'], *m['stages'][1]['lr']) for m in (plain, shown, ship)}) == 1
-    assert len({m['test']['threshold'] for m in (plain, shown, ship)}) == 3
+    asked = dict(plain={}, shown=dict(outliers=drawer), ship=dict(outliers='embedded'), exposed=dict(outliers=drawer, expose=True))
+    plain, shown, ship, exposed = runs = [run_course(photos, tmp_path/name, **words, **how) for name, words in asked.items()]
+    assert [(m['n_outliers'], m['exposed']) for m in runs] == [(0, False), (6, False), (len(get_outliers()), False), (6, True)]
     def head(name, stage): return torch.load(tmp_path/name/'stages'/f'{stage}.pth', weights_only=False)['model']['1.8.weight']
-    a, b, c = (head(name, 'stage-2') for name in ('plain', 'shown', 'ship'))
-    assert torch.equal(head('plain', 'stage-1'), head('ship', 'stage-1')) and not any(torch.equal(x, y) for x, y in ((a, b), (a, c), (b, c)))
+    for stage, same in (('stage-1', True), ('stage-2', False)):
+        assert torch.equal(head('plain', stage), head('shown', stage)) and torch.equal(head('plain', stage), head('ship', stage))
+        assert torch.equal(head('plain', stage), head('exposed', stage)) == same
+    assert len({m['test']['threshold'] for m in runs}) == 4 and len({m['test']['temperature'] for m in (plain, shown, ship)}) == 1
+    assert '--outliers drawer --expose' in exposed['command'] and 'stage-2, too' in (tmp_path/'exposed'/'model_card.md').read_text()
+    with pytest.raises(CableError, match='there are none; add --outliers'): run_course(photos, tmp_path/'none', expose=True, **how)
     assert '--outliers drawer' in shown['command'] and '--outliers embedded' in ship['command'] and '--outliers' not in plain['command']
     assert str(tmp_path) not in shown['command'] and '6 photos of other things' in (tmp_path/'shown'/'model_card.md').read_text()
     with pytest.raises(CableError, match='no folder'): run_course(photos, tmp_path/'none', outliers=tmp_path/'nowhere', **how)

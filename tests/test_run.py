@@ -76,6 +76,7 @@ def test_small_photos_first(tmp_path, monkeypatch, photos, epochs, finetune, wan
 def test_the_command_says_it():
     assert run_command(data=None, seed=3, more=False) == 'cables run --seed 3 --no-more'
     assert run_command(seed=3, more=None) == 'cables run --seed 3'
+    assert run_command(outliers='embedded', expose=True, finetune_epochs=3) == 'cables run --outliers embedded --expose --finetune-epochs 3'
 
 
 def test_places_are_named_after_the_folder(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from conftest import some_photos
 
 pytest.importorskip('accelerate', reason="needs pip install 'cable_classifier[scale]'")
-args = ['--outliers', 'embedded', '--epochs', 1, '--finetune-epochs', 2, '--groups', r'^(.+)_\d+\.jpg$', '--device', 'cpu']
+args = ['--outliers', 'embedded', '--expose', '--epochs', 1, '--finetune-epochs', 2, '--groups', r'^(.+)_\d+\.jpg$', '--device', 'cpu']
 
 
 @pytest.fixture(scope='module')
