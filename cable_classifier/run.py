@@ -12,8 +12,8 @@ import base64, html, io, json, platform, shlex, time
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib.resources import files
-from fastai.vision.all import *
 from .workspace import CableError, workspace, unpacked, atomic_path, claim
+from fastai.vision.all import *
 from .photos import get_photos, check_photos
 from .data import get_data, get_items, label_func, split_items, save_split, get_dls
 from .train import get_learner, save_stage, error_ci, weight_stats, make_arch, wilson, imagenet_file

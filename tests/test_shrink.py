@@ -92,7 +92,10 @@ def test_photos_without_labels(model, photos, tmp_path):
 
 def test_a_photo_that_does_not_open_is_left_out(model, photos, tmp_path):
     (tmp_path/'bad.jpg').write_bytes(b'no photo')
-    res = shrink_model(model, tmp_path/'small', [tmp_path/'bad.jpg', *photos], most=.1)
+    steps = []
+    def progress(paths, n, word): steps.append((word, n)); return iter(paths)
+    res = shrink_model(model, tmp_path/'small', [tmp_path/'bad.jpg', *photos], most=.1, progress=progress)
+    assert [w for w, _ in steps] == ['opening', 'ranges', 'comparing', 'in 8 bits'] and steps[0][1] == len(photos)+1 and steps[1][1] + steps[2][1] == len(photos)
     assert res['n'] < len(photos) and list(res['left_out']) == [tmp_path/'bad.jpg']
     with pytest.raises(CableError, match='in 8 bits already'): shrink_model(tmp_path/'small', tmp_path/'smaller', photos)
 
