@@ -192,8 +192,7 @@ def run_course(
     run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, expose=expose or None, more=None if data or more else False))
     with plt.rc_context({'text.parse_math': False}): # the name of a class may hold a dollar
         run._start(device, bs, outliers, expose, more)
-        with claim(run.out) if run.team.first else nullcontext():
-            return run._resume(epochs, finetune_epochs, fresh)._train(epochs, finetune_epochs)._finish()
+        with claim(run.out) if run.team.first else nullcontext(): return run._resume(epochs, finetune_epochs, fresh)._train(epochs, finetune_epochs)._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
 def run_folder(
