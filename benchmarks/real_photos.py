@@ -69,6 +69,7 @@ def main():
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
     p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
     p.add_argument('--no-more', dest='more', action='store_false', help='without the photos of more cables than the chapters have')
+    p.add_argument('--expose', action='store_true', help='show other plugs to the network in stage-2, too')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
@@ -79,7 +80,7 @@ def main():
         for seed in args.seeds:
             out = (args.keep or Path(tmp))/str(seed)
             with contextlib.redirect_stdout(io.StringIO()): # its progress bars
-                metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed, more=args.more)
+                metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed, expose=args.expose, more=args.more)
             model = load_model(out/'model')
             for turns, rows in results.items():
                 on_rendered, on_real = (score(read(model, paths, turns), metrics['vocab']) for paths in (rendered(seed), get_photos(args.folder)))

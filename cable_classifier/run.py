@@ -43,7 +43,7 @@ def get_run_items(
     if len(bad) == len(items): raise CableError(f"none of the {len(items)} photos in '{path}' opens; save them again as JPEG")
     if bad: items = get_items(path, groups, leave_out=bad)
     alone = (items.group == items.fname).sum() if groups else 0
-    if alone: say(f"{alone} of {len(items)} photos have no group by '{Path(str(groups)).name}'; each counts as a cable of its own")
+    if alone: say(f'{alone} of {len(items)} photos are in no group that --groups names; each counts as a cable of its own')
     return split_items(items, seed=seed)
 
 # %% ../nbs/16_run.ipynb #c6356926

@@ -123,7 +123,7 @@ def _sweep(path:Path)->None:
         if not ours or any(d.iterdir()) and not (d/'.mode').exists(): continue
         try:
             with FileLock(d/'.live', timeout=0): _put_back(d) # killed between two renames: the old folder is not litter
-        except Timeout: continue # somebody is at work in it
+        except OSError: continue # somebody is at work in it, or it is not ours to touch
         shutil.rmtree(d, ignore_errors=True)
 
 # %% ../nbs/15_workspace.ipynb #deb5dda0

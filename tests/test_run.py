@@ -79,6 +79,15 @@ def test_the_command_says_it():
     assert run_command(outliers='embedded', expose=True, finetune_epochs=3) == 'cables run --outliers embedded --expose --finetune-epochs 3'
 
 
+def test_photos_without_a_group_are_counted(photos, tmp_path):
+    "A list that names some of the photos serves, and the run says how many it leaves out"
+    f = sorted((photos/'usb_c').iterdir())[0]
+    (tmp_path/'g.csv').write_text(f'fname,group\nusb_c/{f.name},one\n')
+    said = []
+    get_run_items(photos, tmp_path/'g.csv', say=said.append)
+    assert said == ['71 of 72 photos are in no group that --groups names; each counts as a cable of its own']
+
+
 def test_places_are_named_after_the_folder(tmp_path, monkeypatch):
     "Also where it is called `.` or `..`"
     (tmp_path/'plugs'/'sub').mkdir(parents=True)
