@@ -475,6 +475,14 @@ def _free_name(p):
     return next(q for q in (p.with_name(f'{p.stem}{f" ({i})" if i else ""}{p.suffix}') for i in range(10**9)) if not os.path.lexists(q))
 
 
+# %% ../nbs/10c_check.ipynb #5b18ad26
+def _write_down(q, old, new, kind, why, digest):
+    "One line at the end of the journal, on the disk when this returns"
+    row = dict(time=time.strftime('%Y-%m-%dT%H:%M:%S'), path=old, moved_to=new, kind=kind, why=why, digest=digest, end='.')
+    with open(q/'journal.csv', 'a', newline='', encoding='utf-8', errors='surrogateescape') as f:
+        csv.DictWriter(f, _columns).writerow(row)
+        f.flush(); os.fsync(f.fileno())
+
 # %% ../nbs/10c_check.ipynb #455f3eaa
 def move_aside(
     root:str|Path, # The folder that was checked
@@ -482,8 +490,7 @@ def move_aside(
 )->list:           # Paths that were moved
     "Move files into `root/quarantine/`, each written to the journal first. Raises `CableError` if the quarantine cannot be written, or a file not moved."
     root, rows, moved = Path(root), list(rows), []
-    with _quarantine(root) as q, open(q/'journal.csv', 'a', newline='', encoding='utf-8', errors='surrogateescape') as f:
-        w = csv.DictWriter(f, _columns)
+    with _quarantine(root) as q:
         for path,*_ in rows:
             if _leads_out(q, q/path): raise CableError(f"'{path}' would leave '{q}', through a link in there; remove that, nothing was moved")
         for path,kind,why in rows:
@@ -491,8 +498,7 @@ def move_aside(
             if not os.path.lexists(src): continue
             try:
                 dst.parent.mkdir(parents=True, exist_ok=True)
-                w.writerow(dict(time=time.strftime('%Y-%m-%dT%H:%M:%S'), path=path, moved_to=dst.relative_to(root).as_posix(), kind=kind, why=why, digest=_digest(src), end='.'))
-                f.flush(); os.fsync(f.fileno())
+                _write_down(q, path, dst.relative_to(root).as_posix(), kind, why, _digest(src))
                 os.rename(src, dst)
             except OSError as e: raise CableError(f"cannot move '{path}' aside ({e.strerror or e}); {len(moved)} moved before it, mend that and fix again, or undo") from e
             moved.append(path)

@@ -6,15 +6,15 @@
 __all__ = ['max_sent', 'shown', 'Labels', 'plot_labels', 'LabelGrid']
 
 # %% ../nbs/10e_label.ipynb #f4d83d1a
-import base64, csv, html, io, os, textwrap, time
+import base64, html, io, os, textwrap
 from hashlib import sha256
 from pathlib import Path
 import ipywidgets, pandas as pd
 from fastcore.basics import patch
 from .workspace import CableError, atomic_path
 from .photos import open_image, open_photo, photo_errors, photo_formats, photo_suffixes, refuse_size
-from .check import (kinds, look_at, read_journal, read_splits, split_names, _columns, _digest, _is_deep, _judge,
-                                    _place, _quarantine, _small, _sort_files, _want_folder, _write_journal)
+from .check import (kinds, look_at, read_journal, read_splits, split_names, _digest, _is_deep, _judge,
+                                    _place, _quarantine, _small, _sort_files, _want_folder, _write_down, _write_journal)
 from .app import PhotoBox, clean_name, open_upload
 
 # %% ../nbs/10e_label.ipynb #6d7a02c1
@@ -132,13 +132,6 @@ def _fresh(root, rel, rows):
     known, p = {n for r in rows for n in (r['path'], r['moved_to'])}, Path(rel)
     names = (p.with_name(f'{p.stem}{f" ({i})" if i else ""}{p.suffix}').as_posix() for i in range(10**9))
     return next(n for n in names if n not in known and not os.path.lexists(root/n))
-
-def _write_down(q, old, new, kind, why, digest):
-    "One line at the end of the journal, on the disk when this returns"
-    row = dict(time=time.strftime('%Y-%m-%dT%H:%M:%S'), path=old, moved_to=new, kind=kind, why=why, digest=digest, end='.')
-    with open(q/'journal.csv', 'a', newline='', encoding='utf-8', errors='surrogateescape') as f:
-        csv.DictWriter(f, _columns).writerow(row)
-        f.flush(); os.fsync(f.fileno())
 
 # %% ../nbs/10e_label.ipynb #217ad9ac
 def _carry_out(root, old, find, kind, why):
