@@ -50,7 +50,7 @@ def plot_search(
         shape,color,ms = marks[name]
         ax.plot(rate, np.interp(np.log(rate), np.log(lrs), losses), shape, color=color, ms=ms, mfc='none', mew=2, label=name)
     ax.set(xscale='log', xlabel='learning rate', ylabel='smoothed loss', title='A search for the learning rate', ylim=(0, 3*np.median(losses)))
-    ax.legend(fontsize='small', loc='upper left')
+    ax.legend(fontsize='small', loc='upper left', labelspacing=.9)
     return ax
 
 # %% ../nbs/02_lr_find.ipynb #f71404f7

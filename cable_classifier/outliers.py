@@ -120,8 +120,8 @@ class Exposed(_Beside):
     "Beside each batch of a fit come a few photos of other things, and body and a plane behind it learn to part them from ours (Bitterwolf et al. 2022). For one fit: give it as `cbs`"
     def __init__(self,
         files,            # Paths of photos of other things
-        n:int=8,          # How many of them come beside each batch
-        weight:float=0.5, # What parting counts, where naming counts one
+        n:int=16,         # How many of them come beside each batch
+        weight:float=1.,  # What parting counts, where naming counts one
     ):
         store_attr()
         self.plane = None

@@ -180,7 +180,7 @@ def run_course(
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
     outliers:str|Path|None=None, # Photos of none of the classes, to tell these from: 'embedded', 'none', or a folder; by default 'embedded' with the embedded photos and 'none' with others
-    expose:bool=False,       # Show the outliers to stage-2 too, a quarter as many as its photos: more of the unknown is refused, in a quarter more time
+    expose:bool=False,       # Show the outliers to stage-2 too, half as many as its photos: more of the unknown is refused, in half as much time again
     more:bool=True,          # With the embedded photos, take along those of more cables than the chapters have
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
@@ -299,7 +299,7 @@ def _resume(self:_Run, epochs, finetune_epochs, fresh):
 def _fit(self:_Run, name, *cycles):
     "Fit each of `cycles` (epochs, peak rate, DataLoaders, first layer group to learn), stage-2 beside outliers if they are to be exposed, save, and say how it went"
     start,losses = time.time(),[]
-    beside = [Exposed(self.outliers, n=max(1, self.learn.dls.bs//4))] if self.expose and name == 'stage-2' else []
+    beside = [Exposed(self.outliers, n=max(1, self.learn.dls.bs//2))] if self.expose and name == 'stage-2' else []
     for i,(epochs,lr,self.learn.dls,group) in enumerate(cycles):
         self.learn.freeze_to(group)
         keep = Checkpoint(self.keep/f'{name}-{i}.safetensors')
@@ -382,7 +382,7 @@ def _draw(self:_Run):
 def _known(self:_Run):
     "What tells the classes from anything else: a plane taught with outliers or, where there are none, `known_classes`"
     if not self.outliers: return known_classes(self.learn)
-    def seen(fs): return get_features(self.learn, as_trained(self.learn, fs), Rough())
+    def seen(fs): return tuple(map(torch.cat, zip(*[get_features(self.learn, as_trained(self.learn, fs), Rough()) for _ in range(1+self.expose)])))
     ours = list(self.learn.dls.train_ds.items)
     with no_random(self.settings['seed']): return teach(seen(ours[::-(-len(ours)//2000)]), seen(self.outliers[::-(-len(self.outliers)//2000)]))
 

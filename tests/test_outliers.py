@@ -105,8 +105,11 @@ def test_a_folder_of_them(tmp_path, others):
         with pytest.raises(CableError, match=f"no folder .*{f}'"): get_outliers(tmp_path/f)
 
 
-def test_a_run_with_them(few, others, tmp_path):
+def test_a_run_with_them(few, others, tmp_path, monkeypatch):
     "They teach what is none of these and, exposed, change stage-2, nothing else; they are in the command that made the model, without a path"
+    import cable_classifier.run as run
+    looks = []
+    monkeypatch.setattr(run, 'as_trained', lambda learn, fs: looks.append(len(fs)) or as_trained(learn, fs))
     path, items = few
     photos, drawer = tmp_path/'photos', tmp_path/'drawer'
     for f in items.fname:
@@ -118,6 +121,8 @@ def test_a_run_with_them(few, others, tmp_path):
     asked = dict(plain={}, shown=dict(outliers=drawer), ship=dict(outliers='embedded'), exposed=dict(outliers=drawer, expose=True))
     plain, shown, ship, exposed = runs = [run_course(photos, tmp_path/name, **words, **how) for name, words in asked.items()]
     assert [(m['n_outliers'], m['exposed']) for m in runs] == [(0, False), (6, False), (len(get_outliers()), False), (6, True)]
+    n, shipped = shown['n_train'], len(get_outliers())
+    assert looks == [n, 6, n, shipped, n, n, 6, 6] # the plane of an exposed run rests on two looks at each photo
     def head(name, stage): return torch.load(tmp_path/name/'stages'/f'{stage}.pth', weights_only=False)['model']['1.8.weight']
     for stage, same in (('stage-1', True), ('stage-2', False)):
         assert torch.equal(head('plain', stage), head('shown', stage)) and torch.equal(head('plain', stage), head('ship', stage))
