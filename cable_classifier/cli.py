@@ -74,7 +74,7 @@ def main(
 @click.option('--out', metavar='DIR', help='Folder for model/, metrics.json and report.html.  [default: runs/ in the workspace]')
 @click.option('--groups', metavar='CSV|REGEX', help='Which photos show one cable: a CSV file with a column `group`, or a regular expression on file names.')
 @click.option('--outliers', metavar='embedded|none|DIR', help='Photos that show none of the classes, to learn "none of these" from.  [default: embedded; with --data none]')
-@click.option('--expose', is_flag=True, help='Show the outliers to the network in stage-2, too: more of the unknown is refused, in a third more time.')
+@click.option('--expose', is_flag=True, help='Show the outliers to the network in stage-2, too: more of the unknown is refused, in up to two thirds more time.')
 @click.option('--more/--no-more', default=True, help='With the embedded photos: take along those of more cables than the chapters have.  [default: more]')
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')

@@ -180,7 +180,7 @@ def run_course(
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
     outliers:str|Path|None=None, # Photos of none of the classes, to tell these from: 'embedded', 'none', or a folder; by default 'embedded' with the embedded photos and 'none' with others
-    expose:bool=False,       # Show the outliers to stage-2 too, half as many as its photos: more of the unknown is refused, in a third more time
+    expose:bool=False,       # Show the outliers to stage-2 too, half as many as its photos: more of the unknown is refused, in up to two thirds more time
     more:bool=True,          # With the embedded photos, take along those of more cables than the chapters have
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
