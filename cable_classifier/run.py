@@ -382,7 +382,7 @@ def _draw(self:_Run):
 def _known(self:_Run):
     "What tells the classes from anything else: a plane taught with outliers or, where there are none, `known_classes`"
     if not self.outliers: return known_classes(self.learn)
-    def seen(fs): return tuple(map(torch.cat, zip(*[get_features(self.learn, as_trained(self.learn, fs), Rough()) for _ in range(1+self.expose)])))
+    def seen(fs): return get_features(self.learn, as_trained(self.learn, fs*(1+self.expose)), Rough())
     ours = list(self.learn.dls.train_ds.items)
     with no_random(self.settings['seed']): return teach(seen(ours[::-(-len(ours)//2000)]), seen(self.outliers[::-(-len(self.outliers)//2000)]))
 
