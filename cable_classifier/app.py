@@ -118,7 +118,7 @@ _css = """.cables-box{border:2px dashed #888;border-radius:12px;padding:1.5rem;t
 .cables-box.over{border-color:#0072b2;background:#0072b218}.cables-box button{font:inherit;margin:.3rem;padding:.4rem 1rem;cursor:pointer}
 .cables-box video{display:block;max-width:100%;margin:.5rem auto}.cables-box p{margin:.3rem;min-height:1.6em}.cables-page{font:16px/1.5 system-ui,sans-serif}
 .cables-page,.cables-box{box-sizing:border-box;width:100%;max-width:46rem;margin:0 auto;color:#222;background:#fff}.cables-page h1,.cables-page h2{margin:.6em 0 .2em}
-.cables-error{color:#a00;font-weight:600;margin:1rem 0}.cables-pictures{display:flex;flex-wrap:wrap;gap:1rem}.cables-pictures figure{margin:1rem 0;max-width:22rem}
+.cables-error{color:#a00;font-weight:600;margin:1rem 0}.cables-pictures{display:flex;flex-wrap:wrap;gap:1rem}.cables-pictures figure{flex:1 1 14rem;margin:1rem 0;max-width:22rem}
 .cables-pictures img{width:100%}.cables-row{display:grid;grid-template-columns:minmax(6rem,auto) 1fr 4rem;gap:.6rem;align-items:center;margin:.3rem 0}
 .cables-label{overflow-wrap:anywhere}.cables-bar{background:#ddd;height:1.1rem}.cables-bar span{display:block;height:100%;background:#999}.cables-bar .main{background:#0072b2}"""
 

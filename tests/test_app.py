@@ -320,6 +320,7 @@ def test_in_a_browser(page, embedded, tmp_path):
     give(page, 'plug.jpg', good)
     assert meters.count() == 3 and page.locator('.cables-pictures img').count() == 2 and page.locator('.cables-page h2').inner_text() in ('lightning', 'micro_usb', 'usb <c>', 'None of these')
     assert page.evaluate("[...document.querySelectorAll('.cables-pictures img')].every(i => i.naturalWidth == 320 && i.alt)")
+    assert page.evaluate("new Set([...document.querySelectorAll('.cables-pictures img')].map(i => i.clientWidth)).size") == 1, 'both pictures of one size, however long their captions'
     page.screenshot(path=tmp_path/'2-good.png', full_page=True)
 
     for name, data in (('notes.txt', b'hello'), ('page.html', b'<script>window.hacked=1</script>'), ('cut.jpg', good[:3000]), ('empty.jpg', b''), ('bomb.png', bomb())):
