@@ -2,6 +2,7 @@
 
 FOLDER has one folder of photos per class, and `other` for plugs of no class. It is never trained on, tuned on, or used for a threshold.
 Each model looks at every photo once, as `cables predict` does, and then four ways up, as `cables predict --turns 4` does.
+Beside the real photos stand the rendered test photos, and how well other rendered plugs are told from them.
 """
 import argparse
 import contextlib
@@ -12,10 +13,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import chunked
+from sklearn.metrics import roc_auc_score
 
 from cable_classifier.data import get_data
-from cable_classifier.deploy import load_model, predict_photos
-from cable_classifier.photos import get_photos
+from cable_classifier.deploy import load_model, predict_photos, preprocess
+from cable_classifier.outliers import get_unmet
+from cable_classifier.photos import get_photos, open_photo
 from cable_classifier.run import get_run_items, run_course
 from cable_classifier.train import wilson
 from cable_classifier.workspace import CableError
@@ -33,6 +37,17 @@ def read(model, paths, turns):
     return [dict(row, target=Path(row['path']).parent.name) for row in predict_photos(model, paths, turns=turns)]
 
 
+def familiar(model, paths, turns):
+    "How familiar each photo is to `model`, in the mean of so many ways up (photos)"
+    xs = (preprocess(open_photo(p), model.size, model.mean, model.std, model.fit) for p in paths)
+    return np.concatenate([model.answers(np.stack(some), turns)[1] for some in chunked(xs, 32)])
+
+
+def told_apart(own, other):
+    "Area under the ROC curve of familiarity, between photos of the classes and others"
+    return float(roc_auc_score([1]*len(own) + [0]*len(other), np.r_[own, other]))
+
+
 def score(rows, vocab):
     "Accuracy with Wilson's interval, balanced accuracy and recall of each class, and how often a photo of no class was refused"
     known, other = ([r for r in rows if (r['target'] in vocab) is known] for known in (True, False))
@@ -48,17 +63,22 @@ def score(rows, vocab):
 looks = {1: 'as they are', 4: 'four ways up'} # by ways up
 
 
+def rendered_words(r):
+    "The figures on rendered photos"
+    return f"error on rendered test photos {r['rendered_test_error']:.3f}, AUROC of other rendered plugs {r['rendered_auroc']:.3f}, of kinds never met {r['rendered_auroc_unmet']:.3f}"
+
+
 def sentence(r):
     "The figures of one seed"
     low, high = r['ci95']
     return (f"{r['accuracy']:.2f} right of {r['n']} ({low:.2f}-{high:.2f}), balanced {r['balanced_accuracy']:.2f}, " + ', '.join(f'{c} {v:.2f}' for c, v in r['recall'].items())
             + f"; none of these: {r['other_refused']:.2f} of {r['n_other']} others, {r['known_refused']:.2f} of the classes;"
-            f" error on rendered test photos {r['rendered_test_error']:.3f}")
+            f" {rendered_words(r)}")
 
 
 def summed(rows):
     "Means over the seeds, Wilson's interval of one run at the mean, and the standard deviation of the accuracy over seeds"
-    mean = {k: float(np.mean([r[k] for r in rows])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', 'rendered_test_error')}
+    mean = {k: float(np.mean([r[k] for r in rows])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', 'rendered_test_error', 'rendered_auroc', 'rendered_auroc_unmet')}
     return mean | dict(ci95=list(wilson(round(mean['accuracy']*rows[0]['n']), rows[0]['n'])), spread=round(float(np.std([r['accuracy'] for r in rows], ddof=1)), 3) if len(rows) > 1 else None)
 
 
@@ -84,12 +104,13 @@ def main():
             model = load_model(out/'model')
             for turns, rows in results.items():
                 on_rendered, on_real = (score(read(model, paths, turns), metrics['vocab']) for paths in (rendered(seed), get_photos(args.folder)))
-                rows.append(dict(seed=seed, rendered_test_error=1-on_rendered['accuracy'], **on_real))
+                own, other, unmet = (familiar(model, paths, turns) for paths in (rendered(seed), get_photos(get_data()/'other'), get_unmet()))
+                rows.append(dict(seed=seed, rendered_test_error=1-on_rendered['accuracy'], rendered_auroc=told_apart(own, other), rendered_auroc_unmet=told_apart(own, unmet), **on_real))
                 print(f'seed {seed}, {looks[turns]}: {sentence(rows[-1])}', flush=True)
     means = {turns: summed(rows) for turns, rows in results.items()}
     for turns, m in means.items(): print(f"mean of {len(args.seeds)} seeds, {looks[turns]}: {m['accuracy']:.2f} right (95 % interval of one run {m['ci95'][0]:.2f}-{m['ci95'][1]:.2f}, "
                                          f"spread of seeds {m['spread']}), balanced {m['balanced_accuracy']:.2f}, others refused {m['other_refused']:.2f}, of the classes {m['known_refused']:.2f}, "
-                                         f"error on rendered test photos {m['rendered_test_error']:.3f}")
+                                         f"{rendered_words(m)}")
     if args.json: args.json.write_text(json.dumps(dict(results=results[1], mean=means[1], turned=dict(turns=4, results=results[4], mean=means[4])), indent=1))
 
 

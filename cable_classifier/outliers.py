@@ -89,7 +89,7 @@ class _Beside(Callback):
         self.others = chain.from_iterable(repeat(dl))
     def before_batch(self):
         x,self.ours = self.xb[0],len(self.xb[0])
-        self.learn.xb = (torch.cat([x, next(self.others)[0].to(x.device)]),)
+        self.learn.xb = (torch.cat([x, next(self.others)[0].to(x.device).as_subclass(Tensor)]),) # plain tensors, as fastai's `CastToTensor` has made of ours
     def after_pred(self): self.learn.pred = self.pred[:self.ours]
 
 # %% ../nbs/10h_outliers.ipynb #942d029e

@@ -44,12 +44,10 @@ def test_predict_prints_a_ratio_or_says_why_not(tmp_path):
     assert all(r['ratio'] > 0 for r in json.loads((tmp_path/'figures.json').read_text())['rows'])
 
 
-def test_crop_and_int8_say_what_is_missing(photos, tmp_path):
+def test_crop_and_int8_say_what_is_missing(small_run, tmp_path):
     "A folder without the classes of the model: one sentence; with a photo of each: a line for each way to cut, and for each precision"
-    from cable_classifier.run import run_course
     from PIL import Image
-    run_course(photos, tmp_path/'run', epochs=1, finetune_epochs=0, size=64, bs=16, device='cpu', say=lambda s: None, groups=r'^(.+)_\d+\.jpg$')
-    model_folder, real = tmp_path/'run'/'model', tmp_path/'real'
+    model_folder, real = small_run[0], tmp_path/'real'
     real.mkdir()
     for name in ('crop', 'int8'):
         p = bench(name, real, '--model', model_folder)
@@ -76,3 +74,17 @@ def test_real_photos_are_scored_by_hand_counts(monkeypatch):
     assert (s['n'], s['accuracy'], s['recall'], s['balanced_accuracy']) == (3, 2/3, {'micro_usb': 1., 'usb_c': .5}, .75)
     assert (s['n_other'], s['other_refused'], s['known_refused']) == (2, .5, 1/3)
     assert s['ci95'][0] < 2/3 < s['ci95'][1]
+
+
+@pytest.mark.parametrize('turns', [1, 4])
+def test_real_photos_ask_how_familiar_as_predict_does(monkeypatch, small_run, turns):
+    "What lies below the threshold is what `predict` refuses; ours above all others is an area of 1"
+    monkeypatch.syspath_prepend(root)
+    from benchmarks.real_photos import familiar, told_apart
+    from cable_classifier.deploy import load_model
+    from cable_classifier.photos import get_photos
+    model, files = load_model(small_run[0]), get_photos(small_run[1])[::3]
+    how = familiar(model, files, turns)
+    assert how.shape == (len(files),) and 0 < model.threshold < 1
+    assert (how < model.threshold).tolist() == [r['none_of_these'] for r in model.predict(files, turns=turns)]
+    assert told_apart([.9, .8], [.1, .7]) == 1 and told_apart([.9, .1], [.5]) == .5
