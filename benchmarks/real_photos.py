@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import chunked
-from sklearn.metrics import roc_auc_score
 
 from cable_classifier.data import get_data
 from cable_classifier.deploy import load_model, predict_photos, preprocess
+from cable_classifier.interpret import none_auroc
 from cable_classifier.outliers import get_unmet
 from cable_classifier.photos import get_photos, open_photo
 from cable_classifier.run import get_run_items, run_course
@@ -37,15 +37,11 @@ def read(model, paths, turns):
     return [dict(row, target=Path(row['path']).parent.name) for row in predict_photos(model, paths, turns=turns)]
 
 
-def familiar(model, paths, turns):
-    "How familiar each photo is to `model`, in the mean of so many ways up (photos)"
+def answers(model, paths, turns):
+    "What `model` names each photo (photos), and how familiar it is (photos), in the mean of so many ways up"
     xs = (preprocess(open_photo(p), model.size, model.mean, model.std, model.fit) for p in paths)
-    return np.concatenate([model.answers(np.stack(some), turns)[1] for some in chunked(xs, 32)])
-
-
-def told_apart(own, other):
-    "Area under the ROC curve of familiarity, between photos of the classes and others"
-    return float(roc_auc_score([1]*len(own) + [0]*len(other), np.r_[own, other]))
+    probs, scores = map(np.concatenate, zip(*(model.answers(np.stack(some), turns) for some in chunked(xs, 32))))
+    return np.array(model.vocab)[probs.argmax(1)], scores
 
 
 def score(rows, vocab):
@@ -101,11 +97,11 @@ def main():
             out = (args.keep or Path(tmp))/str(seed)
             with contextlib.redirect_stdout(io.StringIO()): # its progress bars
                 metrics = run_course(None, out, args.arch, args.weights, args.epochs, args.finetune_epochs, seed, expose=args.expose, more=args.more)
-            model = load_model(out/'model')
+            model, test = load_model(out/'model'), rendered(seed)
             for turns, rows in results.items():
-                on_rendered, on_real = (score(read(model, paths, turns), metrics['vocab']) for paths in (rendered(seed), get_photos(args.folder)))
-                own, other, unmet = (familiar(model, paths, turns) for paths in (rendered(seed), get_photos(get_data()/'other'), get_unmet()))
-                rows.append(dict(seed=seed, rendered_test_error=1-on_rendered['accuracy'], rendered_auroc=told_apart(own, other), rendered_auroc_unmet=told_apart(own, unmet), **on_real))
+                (named, own), (_, other), (_, unmet) = (answers(model, paths, turns) for paths in (test, get_photos(get_data()/'other'), get_unmet()))
+                rows.append(dict(seed=seed, rendered_test_error=float(np.mean(named != [p.parent.name for p in test])), rendered_auroc=none_auroc(own, other),
+                                 rendered_auroc_unmet=none_auroc(own, unmet), **score(read(model, get_photos(args.folder), turns), metrics['vocab'])))
                 print(f'seed {seed}, {looks[turns]}: {sentence(rows[-1])}', flush=True)
     means = {turns: summed(rows) for turns, rows in results.items()}
     for turns, m in means.items(): print(f"mean of {len(args.seeds)} seeds, {looks[turns]}: {m['accuracy']:.2f} right (95 % interval of one run {m['ci95'][0]:.2f}-{m['ci95'][1]:.2f}, "

@@ -172,7 +172,7 @@ def test_others_beside_each_batch(few, others, tmp_path, n, come):
     "They go through the model and leave no answer and no loss behind; validation does without; the plane is gone from the optimiser and has learnt"
     seen = Seen()
     learn, beside = exposed_fit(few, tmp_path, others[:11], n, seen, epochs=1)
-    assert seen.sizes == [(8+come, 8, 8, 0.)]*6 and seen.types == {torch.Tensor} # with images of fastai's a step held a sixth more memory
+    assert seen.sizes == [(8+come, 8, 8, 0.)]*6 and seen.types == {torch.Tensor} # with images of fastai's the process held a sixth more memory
     assert len(learn.opt.param_lists[-1]) == len(get_learner(learn.dls).opt.param_lists[-1]) and not learn.model[0]._forward_hooks
     assert all(p.abs().max() > 0 for p in beside.plane.parameters())
     assert len(learn.get_preds()[0]) == len(learn.dls.valid_ds)
