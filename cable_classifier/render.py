@@ -231,7 +231,7 @@ def _draw_cable_to(job):
     if alone: _mitsuba(); import drjit; drjit.set_thread_count(1)
     for path,kind,seed,view in photos:
         im = render_photo(kind,seed,view,size,spp)
-        with atomic_path(path) as tmp: im.save(tmp,'JPEG',quality=90)
+        with atomic_path(path) as tmp: im.save(tmp,'JPEG',quality=90,optimize=True)
 def _draw_all(jobs, workers, progress):
     from fastprogress.fastprogress import progress_bar
     bar = functools.partial(progress_bar,total=len(jobs)) if progress else (lambda x: x)
