@@ -56,7 +56,30 @@ def score(rows, vocab):
                 known_refused=float(np.mean([r['none_of_these'] is True for r in known])), n_other=len(other), other_refused=float(np.mean(refused)) if refused else None)
 
 
+sure = .9 # a name given with as much probability is a confident answer
+
+
+def parted(model, rows, turns):
+    "How well real plugs of other kinds are told from ours: AUROC by familiarity and by plain confidence, and the share of them that is named with confidence, as `predict` answers and by plain softmax, which refuses nothing"
+    rows = [r for r in rows if r['error'] is None]
+    _, scores = answers(model, [r['path'] for r in rows], turns)
+    confidence, refused = (np.array([r[k] for r in rows]) for k in ('confidence', 'none_of_these'))
+    other = np.array([r['target'] not in model.vocab for r in rows])
+    named = other & (confidence >= sure)
+    return dict(other_auroc=none_auroc(scores[~other], scores[other]), other_auroc_confidence=none_auroc(confidence[~other], confidence[other]),
+                other_confident=float(sum(named & ~refused)/sum(other)), other_confident_plain=float(sum(named)/sum(other)))
+
+
 looks = {1: 'as they are', 4: 'four ways up'} # by ways up
+
+
+parted_figures = 'other_auroc', 'other_auroc_confidence', 'other_confident', 'other_confident_plain'
+
+
+def parted_words(r):
+    "The figures on real photos of other plugs, ours beside plain softmax"
+    return (f"AUROC {r['other_auroc']:.2f} (by confidence {r['other_auroc_confidence']:.2f}), "
+            f"named with {sure} or more {r['other_confident']:.2f} (by plain softmax {r['other_confident_plain']:.2f})")
 
 
 def rendered_words(r):
@@ -68,13 +91,13 @@ def sentence(r):
     "The figures of one seed"
     low, high = r['ci95']
     return (f"{r['accuracy']:.2f} right of {r['n']} ({low:.2f}-{high:.2f}), balanced {r['balanced_accuracy']:.2f}, " + ', '.join(f'{c} {v:.2f}' for c, v in r['recall'].items())
-            + f"; none of these: {r['other_refused']:.2f} of {r['n_other']} others, {r['known_refused']:.2f} of the classes;"
+            + f"; none of these: {r['other_refused']:.2f} of {r['n_other']} others, {r['known_refused']:.2f} of the classes, {parted_words(r)};"
             f" {rendered_words(r)}")
 
 
 def summed(rows):
     "Means over the seeds, Wilson's interval of one run at the mean, and the standard deviation of the accuracy over seeds"
-    mean = {k: float(np.mean([r[k] for r in rows])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', 'rendered_test_error', 'rendered_auroc', 'rendered_auroc_unmet')}
+    mean = {k: float(np.mean([r[k] for r in rows])) for k in ('accuracy', 'balanced_accuracy', 'other_refused', 'known_refused', *parted_figures, 'rendered_test_error', 'rendered_auroc', 'rendered_auroc_unmet')}
     return mean | dict(ci95=list(wilson(round(mean['accuracy']*rows[0]['n']), rows[0]['n'])), spread=round(float(np.std([r['accuracy'] for r in rows], ddof=1)), 3) if len(rows) > 1 else None)
 
 
@@ -91,6 +114,10 @@ def main():
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
     p.add_argument('--json', type=Path, help='also write the figures here')
     args = p.parse_args()
+    folders = {f.parent.name for f in get_photos(args.folder)}
+    classes = {f.parent.name for f in get_photos(get_data()/'plugs')}
+    if not folders & classes or not folders - classes:
+        raise CableError(f"'{args.folder}' needs photos in folders named after the classes ({', '.join(sorted(classes))}) and others in a folder `other`; put some there")
     results = {turns: [] for turns in looks}
     with tempfile.TemporaryDirectory() as tmp:
         for seed in args.seeds:
@@ -100,12 +127,13 @@ def main():
             model, test = load_model(out/'model'), rendered(seed)
             for turns, rows in results.items():
                 (named, own), (_, other), (_, unmet) = (answers(model, paths, turns) for paths in (test, get_photos(get_data()/'other'), get_unmet()))
+                real = read(model, get_photos(args.folder), turns)
                 rows.append(dict(seed=seed, rendered_test_error=float(np.mean(named != [p.parent.name for p in test])), rendered_auroc=none_auroc(own, other),
-                                 rendered_auroc_unmet=none_auroc(own, unmet), **score(read(model, get_photos(args.folder), turns), metrics['vocab'])))
+                                 rendered_auroc_unmet=none_auroc(own, unmet), **score(real, metrics['vocab']), **parted(model, real, turns)))
                 print(f'seed {seed}, {looks[turns]}: {sentence(rows[-1])}', flush=True)
     means = {turns: summed(rows) for turns, rows in results.items()}
     for turns, m in means.items(): print(f"mean of {len(args.seeds)} seeds, {looks[turns]}: {m['accuracy']:.2f} right (95 % interval of one run {m['ci95'][0]:.2f}-{m['ci95'][1]:.2f}, "
-                                         f"spread of seeds {m['spread']}), balanced {m['balanced_accuracy']:.2f}, others refused {m['other_refused']:.2f}, of the classes {m['known_refused']:.2f}, "
+                                         f"spread of seeds {m['spread']}), balanced {m['balanced_accuracy']:.2f}, others refused {m['other_refused']:.2f}, of the classes {m['known_refused']:.2f}, {parted_words(m)}, "
                                          f"{rendered_words(m)}")
     if args.json: args.json.write_text(json.dumps(dict(results=results[1], mean=means[1], turned=dict(turns=4, results=results[4], mean=means[4])), indent=1))
 

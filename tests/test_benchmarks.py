@@ -76,6 +76,28 @@ def test_real_photos_are_scored_by_hand_counts(monkeypatch):
     assert s['ci95'][0] < 2/3 < s['ci95'][1]
 
 
+def test_real_strangers_are_parted_by_hand_counts(monkeypatch):
+    "Familiarity parts the four that open; of the three others two are named surely, one of which is refused"
+    monkeypatch.syspath_prepend(root)
+    import numpy as np
+    from types import SimpleNamespace
+    from benchmarks import real_photos
+    def row(path, target, confidence, none): return dict(path=path, target=target, confidence=confidence, none_of_these=none, error=None)
+    rows = [row('a', 'usb_c', .95, False), row('b', 'other', .97, False), row('c', 'other', .9, True), row('d', 'other', .5, False),
+            dict(path='e', target='usb_c', confidence=None, none_of_these=None, error='is empty')]
+    asked = dict(a=.8, b=.6, c=.1, d=.7)
+    monkeypatch.setattr(real_photos, 'answers', lambda model, paths, turns: (None, np.array([asked[p] for p in paths])))
+    said = real_photos.parted(SimpleNamespace(vocab=['lightning', 'micro_usb', 'usb_c']), rows, 1)
+    assert said == pytest.approx(dict(other_auroc=1., other_auroc_confidence=2/3, other_confident=1/3, other_confident_plain=2/3))
+    assert set(said) == set(real_photos.parted_figures)
+
+
+def test_real_photos_needs_classes_and_others(small_run):
+    "Asked before anything is trained"
+    p = bench('real_photos', small_run[1])
+    assert p.returncode and 'others in a folder `other`' in p.stderr and 'Traceback' not in p.stderr, p.stderr
+
+
 @pytest.mark.parametrize('turns', [1, 4])
 def test_real_photos_are_asked_about_as_predict_asks(monkeypatch, small_run, turns):
     "The names are those of `predict`, and what lies below the threshold is what it refuses"
