@@ -1,7 +1,8 @@
 """Train on the embedded photos alone, then read real ones: `python -m benchmarks.real_photos FOLDER`.
 
 FOLDER has one folder of photos per class, and `other` for plugs of no class. It is never trained on, tuned on, or used for a threshold.
-Each model looks at every photo once, as `cables predict` does, and then four ways up, as `cables predict --turns 4` does.
+Each model looks at every photo four ways up, as `cables predict` does, and then once, as `cables predict --turns 1` does; temperature and
+threshold are those of four ways up.
 Beside the real photos stand the rendered test photos, and how well other rendered plugs are told from them.
 """
 import argparse
@@ -70,7 +71,7 @@ def parted(model, rows, turns):
                 other_confident=float(sum(named & ~refused)/sum(other)), other_confident_plain=float(sum(named)/sum(other)))
 
 
-looks = {1: 'as they are', 4: 'four ways up'} # by ways up
+looks = {4: 'four ways up', 1: 'as they are'} # by ways up
 
 
 parted_figures = 'other_auroc', 'other_auroc_confidence', 'other_confident', 'other_confident_plain'
@@ -108,7 +109,7 @@ def main():
     p.add_argument('--epochs', type=int, default=4, help='epochs of stage-1')
     p.add_argument('--finetune-epochs', type=int, default=16, help='epochs of stage-2')
     p.add_argument('--no-more', dest='more', action='store_false', help='without the photos of more cables than the chapters have')
-    p.add_argument('--expose', action='store_true', help='show other plugs to the network in stage-2, too')
+    p.add_argument('--no-expose', dest='expose', action='store_const', const=False, help='show no other plugs to the network in stage-2')
     p.add_argument('--arch', default='resnet18')
     p.add_argument('--weights', default='starter', help="'starter', 'imagenet' or a safetensors file")
     p.add_argument('--keep', type=Path, help='folder for the runs, one by seed; an interrupted one goes on from there. By default they are thrown away')
@@ -135,7 +136,7 @@ def main():
     for turns, m in means.items(): print(f"mean of {len(args.seeds)} seeds, {looks[turns]}: {m['accuracy']:.2f} right (95 % interval of one run {m['ci95'][0]:.2f}-{m['ci95'][1]:.2f}, "
                                          f"spread of seeds {m['spread']}), balanced {m['balanced_accuracy']:.2f}, others refused {m['other_refused']:.2f}, of the classes {m['known_refused']:.2f}, {parted_words(m)}, "
                                          f"{rendered_words(m)}")
-    if args.json: args.json.write_text(json.dumps(dict(results=results[1], mean=means[1], turned=dict(turns=4, results=results[4], mean=means[4])), indent=1))
+    if args.json: args.json.write_text(json.dumps(dict(results=results[4], mean=means[4], once=dict(results=results[1], mean=means[1])), indent=1))
 
 
 if __name__ == '__main__':

@@ -120,7 +120,7 @@ def predict_rows(sizes):
                 im.thumbnail((72, 72))
                 im.save(small/d.name/f.name)
                 pictures.append(small/d.name/f.name)
-        run_course(small, tmp/'run', epochs=1, finetune_epochs=0, size=64, groups=r'^(.+)_\d+\.jpg$', say=lambda s: None)
+        run_course(small, tmp/'run', epochs=1, finetune_epochs=0, size=64, turns=1, groups=r'^(.+)_\d+\.jpg$', say=lambda s: None)
         for n in sizes:
             folder = tmp/str(n)
             for i in range(n):

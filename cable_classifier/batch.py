@@ -228,12 +228,12 @@ def predict_many(
     n:int=500,             # Photos a part
     workers:int|None=None, # Workers; one a core by default
     address:str|None=None, # Address of a Ray cluster; one on this machine by default
-    turns:int=1,           # Ways up to look at each photo: 1, 2, 4 or 8
+    turns:int|None=None,   # Ways up to look at each photo: 1, 2, 4 or 8; as many as the model wants by default
     progress=None,         # Wraps (iterable, length) in a progress bar
 )->dict:                   # Counts: `photos` and `errors` of this run, `parts` done now, `before` done already
     "What `model` says of all photos under `paths`, as Parquet files in `out`; goes on where an earlier call was broken off, and does parts again in which a photo was not read. Raises `CableError` on bad input."
-    load_model(model)
-    model,out = str(Path(model).absolute()),_place(out)[1] if _place(out)[2] else str(out)
+    wants = load_model(model).turns
+    turns,model,out = wants if turns is None else turns,str(Path(model).absolute()),_place(out)[1] if _place(out)[2] else str(out)
     sources = list(dict.fromkeys(s for p in paths for s in list_sources(p)))
     if not sources: raise CableError(f"no photo and no tar shard in {', '.join(map(repr, map(str, paths)))}; name a folder that holds some")
     with claim(_place(out)[1]) if _place(out)[2] else nullcontext():

@@ -90,6 +90,10 @@ def _data(m):
     return (f"{m['n_train']} photos to train on, {m['n_valid']} to choose by, {m['n_test']} to test, once, at the end; from {where}. {others}{sides}\n"
             f"{f'Photos left out because they do not open: {n_out}. ' if n_out else ''}SHA-256 over all of them: `{_text(m['data_digest'])}`")
 
+def _ways_up(m):
+    "Whether each answer is a mean"
+    return f", from the mean of {m['turns']} looks, each with the photo another way up" if m.get('turns', 1) > 1 else ''
+
 # %% ../nbs/13c_card.ipynb #c35be977
 def model_card(
     metrics:dict, # Figures as `metrics.json` has them
@@ -101,7 +105,7 @@ def model_card(
         limits = '\n'.join(f'- {s}' for s in (*_about_error(m), *_about_belief(m)))
         stages = '; '.join(f"{_text(s['name'])} {s['error_rate']:.3f} ({s['error_rate_ci95'][0]:.3f} to {s['error_rate_ci95'][1]:.3f})" for s in m['stages'])
         return _layout.format(names=names, arch=_text(m['arch']), weights=_text(m['weights']), size=m['size'], seed=m['seed'], data=_data(m), table=_table(m), stages=stages, limits=limits,
-                              temperature=f"{t['temperature']:.2f}", threshold=f"{t['threshold']:.2f}", seconds=f"{m['seconds']:.0f}", memory=m['peak_rss_mb'],
+                              temperature=f"{t['temperature']:.2f}", turns=_ways_up(m), threshold=f"{t['threshold']:.2f}", seconds=f"{m['seconds']:.0f}", memory=m['peak_rss_mb'],
                               versions=', '.join(f'{_text(k)} {_text(v)}' for k,v in m['versions'].items()))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as e:
         raise CableError(f"these figures are not those of a whole run ({type(e).__name__}: {e}); write them again with `cables run`") from e
@@ -123,7 +127,7 @@ A classifier that names one of {names} on a photo, or says none of these. Archit
 
 {table}
 
-Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}; under a familiarity of {threshold}, which
+Validation error by stage: {stages}. Probabilities come after a temperature of {temperature}{turns}; under a familiarity of {threshold}, which
 lies between 0 and 1, the answer is none of these. Both were fitted on the validation photos.
 
 ## Limits

@@ -59,6 +59,11 @@ def _leave(ctx, message, code):
     ctx.exit(code)
 
 # %% ../nbs/17_cli.ipynb #dfab5219
+class _WaysUp(click.Choice):
+    "1, 2, 4 or 8, as a number"
+    def __init__(self): super().__init__(['1','2','4','8'])
+    def convert(self, value, param, ctx): return int(super().convert(str(value), param, ctx))
+
 @click.group(cls=_Sentences, context_settings=dict(help_option_names=['-h', '--help']))
 @click.version_option(__version__, prog_name='cables')
 @click.option('--debug', is_flag=True, help='Show the traceback of an error.')
@@ -74,7 +79,8 @@ def main(
 @click.option('--out', metavar='DIR', help='Folder for model/, metrics.json and report.html.  [default: runs/ in the workspace]')
 @click.option('--groups', metavar='CSV|REGEX', help='Which photos show one cable: a CSV file with a column `group`, or a regular expression on file names.')
 @click.option('--outliers', metavar='embedded|none|DIR', help='Photos that show none of the classes, to learn "none of these" from.  [default: embedded; with --data none]')
-@click.option('--expose', is_flag=True, help='Show the outliers to the network in stage-2, too: more of the unknown is refused, in up to two thirds more time.')
+@click.option('--expose/--no-expose', default=None, help='Show the outliers to the network in stage-2, too: more of the unknown is refused, in up to two thirds more time.  [default: expose, where there are any]')
+@click.option('--turns', type=_WaysUp(), default=4, show_default=True, help='Ways up the model will look at each photo; the mean of the answers counts.')
 @click.option('--more/--no-more', default=True, help='With the embedded photos: take along those of more cables than the chapters have.  [default: more]')
 @click.option('--arch', default='resnet18', show_default=True, help="Name of a torchvision architecture.")
 @click.option('--weights', default='starter', show_default=True, metavar='starter|imagenet|FILE', help='Where the body comes from.')
@@ -84,15 +90,13 @@ def main(
 @click.option('--device', default='auto', show_default=True, type=click.Choice(['auto', 'cpu', 'cuda', 'mps']), help='Where to train.')
 @click.option('--fresh', is_flag=True, help='Begin anew, where the same run was broken off and could go on.')
 @click.option('--distributed', default=1, metavar='N', type=click.IntRange(1), help='Train in so many processes on this machine (needs the [scale] extra).')
-@click.pass_context
 def run(
-    ctx,         # click's context
     distributed, # Processes
     **kwargs,    # The other options, as `run_course` takes them
 ):
     "The whole course as one job: train, test once, write a model and a report. Broken off and started again, it goes on."
     team = _team(distributed, kwargs['device'])
-    _launch(distributed, ctx) if distributed > 1 and team is None else _run(team, kwargs)
+    _launch(distributed, click.get_current_context()) if distributed > 1 and team is None else _run(team, kwargs)
 
 # %% ../nbs/17_cli.ipynb #cb57e28a
 def _run(team, kwargs):
@@ -222,22 +226,22 @@ def _say(r, as_json):
 @click.argument('model')
 @click.argument('paths', nargs=-1, required=True)
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
-@click.option('--turns', type=click.Choice(['1','2','4','8']), default='1', show_default=True, help='Ways up to look at each photo; the mean of the answers counts.')
+@click.option('--turns', type=_WaysUp(), help='Ways up to look at each photo; the mean of the answers counts.  [default: as many as the model was made for]')
 @_engine
 def predict(
     model,   # Model folder
     paths,   # Photos and folders of photos; with Ray also tar shards, and addresses that fsspec knows
     as_json, # One JSON object a line
-    turns,   # '1', '2' (upside down, too), '4' (quarter turns), '8' (those mirrored, too)
+    turns,   # 1, 2 (upside down, too), 4 (quarter turns), 8 (those mirrored, too), or None for as many as the model was made for
     engine, out, address, # The options above
 ):
     "Name the class of each photo in PATHS; folders are walked."
     _ray_only(engine, out, address)
-    if engine == 'ray': return _predict_many(model, paths, out, address, as_json, int(turns))
+    if engine == 'ray': return _predict_many(model, paths, out, address, as_json, turns)
     from cable_classifier.deploy import load_model, predict_photos, _record
     fnames,empty = _walk(paths)
     without = (_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty)
-    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames, turns=int(turns)))
+    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames, turns=turns))
     for r in answers if _is_screen(sys.stdout) else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
         _say(r, as_json)

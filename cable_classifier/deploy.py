@@ -85,7 +85,7 @@ def _the_normalize(learn):
     return [[float(str(np.float32(v))) for v in t.flatten().tolist()] for t in (found[0].mean, found[0].std)]
 
 # %% ../nbs/13_deploy.ipynb #908f8b6b
-format_version = 2   # of model.json; a reader refuses what it does not know
+format_version = 3   # of model.json; a reader refuses what it does not know, and takes format 2, which has no `turns`
 max_json = 1_000_000 # bytes
 max_file = 2 << 30   # bytes; neither an ONNX file nor a photo classifier is larger
 
@@ -106,7 +106,7 @@ def _is_vocab(x):
 # %% ../nbs/13_deploy.ipynb #a5beb56f
 _weight_files = ('model.safetensors', 'model.onnx')
 _rules = dict(
-    format      = lambda x: _is_int(x, format_version, format_version),
+    format      = lambda x: _is_int(x, 2, format_version),
     arch        = _is_word,
     weights     = lambda x: _is_word(x, 0),
     vocab       = _is_vocab,
@@ -116,6 +116,7 @@ _rules = dict(
     std         = lambda x: _is_nums(x, 1e-6, 10),
     temperature = lambda x: _is_num(x, 1e-3, 1e3),
     threshold   = lambda x: x is None or _is_num(x, 0, 1),
+    turns       = lambda x: type(x) is int and x in (1,2,4,8),
     n_params    = lambda x: _is_int(x, 1, 10**12),
     data_digest = lambda x: x == '' or _is_digest(x),
     command     = lambda x: isinstance(x, str) and len(x) <= 2000 and x.isprintable(),
@@ -126,10 +127,11 @@ _rules = dict(
 def _why_wrong(about):
     "What is wrong with the description `about`, or None"
     if not isinstance(about, dict): return 'model.json is no JSON object'
-    if about.get('format', format_version) != format_version:
-        return f"it has format {str(about['format'])[:20]} and this version of cable_classifier reads format {format_version}"
-    if (odd := sorted(set(about) ^ set(_rules))): return f"model.json {'has an unknown' if odd[0] in about else 'lacks the'} field {odd[0][:50]!r}"
-    return next((f"{k!r} in model.json cannot be right" for k,ok in _rules.items() if not ok(about[k])), None)
+    if about.get('format', format_version) not in (2, format_version):
+        return f"it has format {str(about['format'])[:20]} and this version of cable_classifier reads formats 2 and {format_version}"
+    rules = {k: ok for k,ok in _rules.items() if k != 'turns' or about.get('format') != 2}
+    if (odd := sorted(set(about) ^ set(rules))): return f"model.json {'has an unknown' if odd[0] in about else 'lacks the'} field {odd[0][:50]!r}"
+    return next((f"{k!r} in model.json cannot be right" for k,ok in rules.items() if not ok(about[k])), None)
 
 # %% ../nbs/13_deploy.ipynb #bda4d59b
 def file_digest(
@@ -226,7 +228,7 @@ def _assert_parity(learn, net, model, check):
         if (pixels := _pixel_gap(ours, x.numpy(), model.std)) > 1: raise _other_pixels(pixels, model.size)
         with torch.no_grad(): answer = net(x)
         logits,score = answer if isinstance(answer, tuple) else (answer, None)
-        want,(got,familiar) = softmax(logits.numpy(), model.temperature),model.answers(ours)
+        want,(got,familiar) = softmax(logits.numpy(), model.temperature),model.answers(ours, 1)
         if score is not None and not np.abs(score.numpy()-familiar).max() <= 1e-3: raise CableError("torch and onnxruntime differ in how familiar a photo is; leave `memory` out")
         if (want.argmax(1) != got.argmax(1)).any() or not np.abs(want-got).max() <= 1e-3:
             raise CableError(f"torch and onnxruntime differ by {np.abs(want-got).max():.4f} on the photos; train again, or take another arch")
@@ -275,6 +277,7 @@ def export_model(
     weights:str='',           # Where training started, such as 'starter' or 'imagenet'; of a path, the name only is kept
     temperature:float=1.,     # What logits are divided by before softmax
     threshold:float|None=None, # Familiarity, or confidence where there is no `memory`, under which the answer is none of these; None where none was fitted
+    turns:int=1,              # Ways up the model wants to be shown each photo, where nobody says otherwise; `temperature` and `threshold` belong to them
     memory=None,              # Layer that tells from the maps of the body and the logits how familiar each photo is, 0..1, such as `Memory`
     data_digest:str='',       # SHA-256 of the photos trained on, as 64 hexadecimal digits
     command:str='',           # The command that trained it
@@ -286,8 +289,7 @@ def export_model(
     _check_out(out)
     check = _to_check(learn, check)
     size,net = _the_size(learn, check),_plain_copy(learn.model) if memory is None else _with_memory(_plain_copy(learn.model), memory)
-    about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold,
-                      data_digest=data_digest, command=command, versions=versions or _versions())
+    about = _describe(learn, net, size, arch=arch or _arch_name(learn), weights=Path(str(weights)).name, temperature=temperature, threshold=threshold, turns=turns, data_digest=data_digest, command=command, versions=versions or _versions())
     with atomic_path(out) as tmp:
         _write_folder(net, about, tmp)
         _assert_parity(learn, net, load_model(tmp), check)
@@ -402,10 +404,10 @@ class _Answers:
         "What the graph says. Raises `CableError` if it says nothing usable."
         return self._run(x)[0]
     def answers(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
-        turns:int=1,                # Ways up to look at each photo, as for `turned`; the mean of what is said counts
+        turns:int|None=None,        # Ways up to look at each photo, as for `turned`; the mean of what is said counts. As many as the model wants by default
     )->tuple:                       # Probabilities (n, classes), float64, and familiarity (n), or None where the model has no memory
         "Probability of each class, by the model's own temperature, and how familiar each photo is"
-        zs,scores = zip(*map(self._run, turned(x, turns)))
+        zs,scores = zip(*map(self._run, turned(x, self.turns if turns is None else turns)))
         return softmax(np.mean(zs, 0), self.temperature),None if scores[0] is None else np.mean(scores, 0)
     def probs(self, x:np.ndarray, # float32 batch of shape (n, 3, size, size), normalised
     )->np.ndarray:              # float64 array of shape (n, classes), rows sum to 1
@@ -415,15 +417,17 @@ class _Answers:
 # %% ../nbs/13_deploy.ipynb #9000fe09
 @dataclass(repr=False, eq=False)
 class Model(_Answers):
-    "A model folder, read and checked: `vocab`, `size`, `fit`, `mean`, `std`, `temperature`, `threshold`, and answers from onnxruntime"
+    "A model folder, read and checked: `vocab`, `size`, `fit`, `mean`, `std`, `temperature`, `threshold`, `turns`, and answers from onnxruntime"
     folder:Path    # The model folder
     about:dict     # Its checked description
     session:object # onnxruntime session of its graph
-    def __post_init__(self): self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','fit','mean','std','temperature','threshold')})
+    def __post_init__(self):
+        self.__dict__.update({k: self.about[k] for k in ('arch','vocab','size','fit','mean','std','temperature','threshold')})
+        self.turns = self.about.get('turns', 1)
     def __repr__(self): return f"Model('{self.folder.name}', {self.arch}, {self.size} px, {', '.join(self.vocab)})"
     def predict(self, paths, # Paths of photos
         bs:int=32,           # Photos opened and predicted at once
-        turns:int=1,         # Ways up to look at each photo: 1, 2, 4 or 8
+        turns:int|None=None, # Ways up to look at each photo: 1, 2, 4 or 8; as many as the model wants by default
     )->list:                 # Records of `predict_photos`
         "What the model says of each photo, in order"
         return list(predict_photos(self, paths, bs, turns=turns))
@@ -508,7 +512,7 @@ def predict_photos(
     paths,       # Paths of photos, or pairs of a name and the photo's bytes; any iterable
     bs:int=32,   # Photos predicted at once
     threads:int|None=None, # Photos opened side by side; one for each core, but four at most, by default
-    turns:int=1, # Ways up to look at each photo: 1, 2, 4 or 8
+    turns:int|None=None, # Ways up to look at each photo: 1, 2, 4 or 8; as many as the model wants by default
 ):               # Yields a dict a photo: `path`, `label`, `confidence`, `probs`, `none_of_these`, `error`
     "What `model` says of each photo in `paths`, in order; `none_of_these` is None where the model has no threshold"
     pairs = (p if isinstance(p, tuple) else (p, None) for p in paths)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from .workspace import CableError
+from .turns import ways
 from fastai.vision.all import *
 from .photos import open_photo, get_photos
 from .data import get_data, get_items, split_items, label_func
@@ -175,6 +176,16 @@ def get_features(
     "What the body of `learn` sees in each photo, how strongly each filter answers, averaged over the picture, and what the head makes of it"
     return _pass(learn, dl, cbs)[:2]
 
+class _Turned(Callback):
+    "Show the model each photo mirrored first, or not, and then `k` quarter turns to the left"
+    def __init__(self, mirrored, k): store_attr()
+    def before_batch(self): self.learn.xb = ((self.x.flip(3) if self.mirrored else self.x).rot90(self.k, (2,3)),)
+
+def _asked(learn, known, turns, dl=None):
+    "Score and logits of each photo of `dl`, each the mean over the ways up, and their labels"
+    said = [_pass(learn, dl, _Turned(*way)) for way in ways(turns)]
+    return torch.stack([known(feats, logits) for feats,logits,_ in said]).mean(0),torch.stack([logits for _,logits,_ in said]).mean(0),said[0][2]
+
 # %% ../nbs/04_interpret.ipynb #08c0da23
 class Known(NamedTuple):
     "Where the training photos of each class lie in what a body sees"
@@ -252,20 +263,20 @@ def get_test_result(
     other=(),           # Paths of photos of none of the classes, if there are any
     known:Known=None,   # What scores unit vectors and logits; `known_classes(learn)` if not given
     unmet=(),           # The same as `other`, of kinds that training never showed as outliers either
+    turns:int=1,        # Ways up to look at each photo; the mean of the answers counts
 )->dict:                # `n`, `n_wrong`, `error_rate`, `error_rate_ci95`, `ece`, `ece_as_trained`, `temperature`, `threshold`, `refused`; with `other` also `other_n`, `other_refused`, `other_auroc`, and `other_auroc_confidence` of plain confidence; with `unmet` the like
     "Error, calibration and, by familiarity, refusals on the test photos. Raises `CableError` if there are none."
     fnames = [Path(path)/f for f in items[items.split == 'test'].fname]
     if not fnames: raise CableError("the table has no test photos; split it with `split_items`")
     known = known_classes(learn) if known is None else known
-    feats,logits,targs = _pass(learn)
-    temperature,threshold = fit_temperature(logits, targs),fit_threshold(known(feats, logits))
-    feats,logits,targs = _pass(learn, learn.dls.test_dl(fnames, with_labels=True))
-    score,probs,n_wrong = known(feats, logits),(logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
+    score,logits,targs = _asked(learn, known, turns)
+    temperature,threshold = fit_temperature(logits, targs),fit_threshold(score)
+    score,logits,targs = _asked(learn, known, turns, learn.dls.test_dl(fnames, with_labels=True))
+    probs,n_wrong = (logits/temperature).softmax(1),int((logits.argmax(1) != targs).sum())
     res = dict(n=len(targs), n_wrong=n_wrong, error_rate=n_wrong/len(targs), error_rate_ci95=wilson(n_wrong, len(targs)), ece=ece(probs, targs),
                ece_as_trained=ece(logits.softmax(1), targs), temperature=temperature, threshold=threshold, refused=share_refused(score, threshold))
     for name,files in ((k, v) for k,v in dict(other=other, unmet=unmet).items() if len(v)):
-        feats,logits,_ = _pass(learn, learn.dls.test_dl(list(files)))
-        none = known(feats, logits)
+        none,logits,_ = _asked(learn, known, turns, learn.dls.test_dl(list(files)))
         res |= {f'{name}_n': len(none), f'{name}_refused': share_refused(none, threshold), f'{name}_auroc': none_auroc(score, none),
                 f'{name}_auroc_confidence': none_auroc(probs, (logits/temperature).softmax(1))}
     return res

@@ -22,6 +22,7 @@ from .finetune import peak_rss_mb
 from .interpret import get_test_result, get_features, known_classes, Memory
 from .deploy import export_model, file_digest, _check_out, _is_class, _versions
 from .card import write_card
+from .turns import ways
 from .starter import bf16_pays, starter_file, Rough
 from .outliers import Exposed, get_outliers, get_unmet, as_trained, teach
 from .resume import Checkpoint, open_checkpoints, drop_checkpoints
@@ -180,7 +181,8 @@ def run_course(
     device:str='auto',       # 'auto', 'cpu', 'cuda' or 'mps'
     groups:str|None=None,    # CSV file with a `group` column or a regular expression, as for `get_items`
     outliers:str|Path|None=None, # Photos of none of the classes, to tell these from: 'embedded', 'none', or a folder; by default 'embedded' with the embedded photos and 'none' with others
-    expose:bool=False,       # Show the outliers to stage-2 too, half as many as its photos: more of the unknown is refused, in up to two thirds more time
+    expose:bool|None=None,   # Show the outliers to stage-2 too, half as many as its photos: more of the unknown is refused, in up to two thirds more time; by default if there are any
+    turns:int=4,             # Ways up the model wants to be shown each photo, 1, 2, 4 or 8: what it says is the mean, and temperature, threshold and test are of that
     more:bool=True,          # With the embedded photos, take along those of more cables than the chapters have
     size:int=224,            # Side of the pictures, pixels
     bs:int=32,               # Photos a batch
@@ -189,9 +191,8 @@ def run_course(
     team=None,               # `Team` of processes that train together, this one among them; this one alone by default
 )->dict:                     # The figures written to `metrics.json`; None in all processes of a team but the first
     "Train on `data` from stage-1 to the test set and write `model/`, `metrics.json`, `model_card.md` and `report.html` to `out`; goes on where the same run was broken off. Raises `CableError` on bad input."
-    run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, expose=expose or None, more=None if data or more else False))
     with plt.rc_context({'text.parse_math': False}): # the name of a class may hold a dollar
-        run._start(device, bs, outliers, expose, more)
+        run = _Run(*_places(data, groups, out), dict(arch=arch, weights=str(weights), seed=seed, size=size), turns, say, team or Alone(), dict(data=data, arch=arch, weights=weights, epochs=epochs, finetune_epochs=finetune_epochs, seed=seed, groups=groups, outliers=outliers, expose=expose, turns=turns if turns != 4 else None, more=None if data or more else False))._start(device, bs, outliers, expose, more)
         with claim(run.out) if run.team.first else nullcontext(): return run._resume(epochs, finetune_epochs, fresh)._train(epochs, finetune_epochs)._finish()
 
 # %% ../nbs/16_run.ipynb #3340b232
@@ -239,8 +240,8 @@ class Alone:
 # %% ../nbs/16_run.ipynb #da3d45a6
 class _Run:
     "A run of the course: `_start`, `_resume`, `_train`, `_finish`"
-    def __init__(self, path, groups, other, out, settings, say, team, words):
-        self.path,self.groups,self.other,self.out,self.settings,self.team = path,groups,other,out,settings,team
+    def __init__(self, path, groups, other, out, settings, turns, say, team, words):
+        self.path,self.groups,self.other,self.out,self.settings,self.turns,self.team = path,groups,other,out,settings,turns,team
         self.say = say if team.first else noop
         self.command = run_command(**words, distributed=team.size if team.size > 1 else None)
         self.began,self.notes,self.figs,self.stages,self.losses,self.keep = time.time(),[],[],[],{},Path(out)/'checkpoint'
@@ -252,9 +253,10 @@ class _Run:
 # %% ../nbs/16_run.ipynb #0cf73b04
 @patch
 def _start(self:_Run, device, bs, outliers, expose, more):
-    "Check everything, then make the learner; nothing is written"
+    "Check everything, then make the learner; nothing is written; returns itself"
     arch,weights,seed,size = self.settings.values()
     make_arch(arch, weights)
+    ways(self.turns)
     _set_device(device)
     _check_out(self.out/'model')
     _check_place(self.out)
@@ -264,7 +266,7 @@ def _start(self:_Run, device, bs, outliers, expose, more):
     outliers = outliers or ('embedded' if self.other else 'none')
     self.outliers = [] if outliers == 'none' else get_outliers(outliers, self.tell)
     if expose and not self.outliers: raise CableError('--expose shows outliers to the network, and there are none; add --outliers embedded, or a folder of yours')
-    self.expose,ours = expose,{os.path.realpath(self.path/f) for f in self.items.fname}
+    self.expose,ours = bool(self.outliers) if expose is None else expose,{os.path.realpath(self.path/f) for f in self.items.fname}
     if (both := [f for f in self.outliers if os.path.realpath(f) in ours]): raise CableError(f"'{both[0]}' is a photo of a class and among --outliers, too; name a folder of photos that show none of the classes")
     set_seed(seed, reproducible=True)
     self.get_dls = partial(get_dls, self.path, self.items, bs=max(1, min(bs, int((self.items.split == 'train').sum()))//self.team.size), stats=weight_stats(weights))
@@ -272,6 +274,7 @@ def _start(self:_Run, device, bs, outliers, expose, more):
     self.learn = get_learner(dls, arch, weights, path=self.out, model_dir='stages')
     self.digest = data_digest(self.path, self.items)
     self.figs.append(fig_html(batch_fig(dls), 'What the model is given', 'nine training photos with their labels'))
+    return self
 
 # %% ../nbs/16_run.ipynb #212f347e
 @patch
@@ -392,14 +395,14 @@ def _finish(self:_Run):
     "The test set once, then the model folder, the report and the figures, which are returned; nothing in the other processes of a team"
     if not self.team.first: return
     known = self._known()
-    test = get_test_result(self.learn, self.path, self.items, self.other, known, get_unmet() if self.other else ())
+    test = get_test_result(self.learn, self.path, self.items, self.other, known, get_unmet() if self.other else (), self.turns)
     self.tell(f"test: error {_ci(test)} on {test['n']} photos")
     self._draw()
     n = self.items.split.value_counts()
     export_model(self.learn, self.out/'model', arch=self.settings['arch'], weights=self.settings['weights'], temperature=test['temperature'],
-                 threshold=test['threshold'], memory=Memory(known), versions=versions(), data_digest=self.digest, command=self.command,
+                 threshold=test['threshold'], turns=self.turns, memory=Memory(known), versions=versions(), data_digest=self.digest, command=self.command,
                  check=[self.path/f for f in self.items[self.items.split == 'test'].fname[:32]])
-    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers), exposed=self.expose,
+    metrics = dict(**self.settings, vocab=list(self.learn.dls.vocab), n_train=int(n['train']), n_valid=int(n['valid']), n_test=int(n['test']), n_outliers=len(self.outliers), exposed=self.expose, turns=self.turns,
                    stages=self.stages, test=test, seconds=round(time.time()-self.began, 1), peak_rss_mb=round(peak_rss_mb()), versions=versions(),
                    data='embedded' if self.other else Path(os.path.abspath(self.path)).name, data_digest=self.digest, command=self.command, notes=self.notes)
     with atomic_path(self.out/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1), encoding='utf-8')

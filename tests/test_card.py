@@ -27,6 +27,7 @@ def test_other_figures_give_another_card():
     assert 'Nobody has tried' in untried and 'AUROC' not in untried and 'Nobody has tried' not in model_card(good)
     assert 'guessing' in model_card(metrics | dict(test=test | dict(error_rate_ci95=[0.5, 0.7]))) and 'guessing' not in model_card(metrics)
     assert 'flatter' in model_card(good) and 'flatter' not in model_card(metrics)
+    assert 'mean of 4 looks' in model_card(metrics | dict(turns=4)) and not any('looks' in model_card(metrics | m) for m in ({}, dict(turns=1)))
 
 
 @pytest.mark.parametrize('name', ['<script>alert(1)</script>', 'a|b', '# heading', '`code`', '![x](http://evil.example/x.png)', 'a\nb\n\n# c', '\u202egnp', '*bold*', '~~gone~~', '{seed}', '{0.__class__}'])

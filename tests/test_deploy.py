@@ -301,7 +301,7 @@ spoils = dict(
     python=put('model.json', b"__import__('os').system('touch executed')"),
     # wrong fields
     **{f'without_{k}': without(k) for k in ('format', 'vocab', 'size', 'fit', 'mean', 'digests', 'versions')},
-    unknown_field=edit(run='rm -rf'), file_names=edit(files=['../../etc/passwd']), newer=edit(format=3), older=edit(format=1), squeezed=edit(fit='squish'), fit_list=edit(fit=['pad']), format_true=edit(format=True), format_word=edit(format='1'),
+    unknown_field=edit(run='rm -rf'), file_names=edit(files=['../../etc/passwd']), newer=edit(format=4), older=edit(format=1), squeezed=edit(fit='squish'), fit_list=edit(fit=['pad']), format_true=edit(format=True), format_word=edit(format='1'),
     vocab_turned=edit(vocab=['usb_c', 'lightning']), vocab_renamed=edit(vocab=['micro_usb', 'usb_c']), vocab_short=edit(vocab=['usb_c']), vocab_long=edit(vocab=['a', 'b', 'c']),
     vocab_twice=edit(vocab=['usb_c', 'usb_c']), vocab_word=edit(vocab='ab'), vocab_numbers=edit(vocab=[0, 1]), vocab_none=edit(vocab=None), vocab_nested=edit(vocab=[['a'], ['b']]),
     vocab_path=edit(vocab=['lightning', '../../usb_c']), vocab_dots=edit(vocab=['lightning', '..']), vocab_windows=edit(vocab=['lightning', 'C:\\usb_c']),
@@ -310,6 +310,8 @@ spoils = dict(
     size_zero=edit(size=0), size_minus=edit(size=-32), size_huge=edit(size=10**9), size_word=edit(size='32'), size_part=edit(size=32.5), size_true=edit(size=True), size_other=edit(size=64),
     mean_short=edit(mean=[.5]), mean_words=edit(mean=['a']*3), mean_far=edit(mean=[1e30]*3), mean_other=edit(mean=[.1, .2, .3]), std_zero=edit(std=[0, 0, 0]), std_minus=edit(std=[-1, 1, 1]),
     temperature_zero=edit(temperature=0), temperature_word=edit(temperature='hot'), temperature_other=edit(temperature=2.), threshold_two=edit(threshold=2), threshold_word=edit(threshold='x'), threshold_other=edit(threshold=.5),
+    turns_other=edit(turns=4), turns_three=edit(turns=3), turns_true=edit(turns=True), turns_part=edit(turns=2.), turns_word=edit(turns='4'), turns_none=edit(turns=None), turns_many=edit(turns=10**6),
+    turns_gone=without('turns'), format_2=edit(format=2), format_2_without_turns=lambda f: (without('turns')(f), edit(format=2)(f)),
     arch_other=edit(arch='resnet50'), arch_number=edit(arch=1), n_params_other=edit(n_params=7), n_params_huge=edit(n_params=10**11), data_other=edit(data_digest='1'*64), data_word=edit(data_digest='x'), command_other=edit(command='cables run --seed 7'), command_lines=edit(command='a\nb'),
     versions_list=edit(versions=[]), versions_nested=edit(versions=dict(a=dict())), versions_other=edit(versions=dict(torch='0')),
     digests_list=edit(digests=[]), digests_empty=edit(digests={}), digests_words=edit(digests={'model.safetensors': 'x', 'model.onnx': 'y'}), digests_zero=edit(digests={'model.safetensors': '0'*64, 'model.onnx': '0'*64}),
@@ -449,6 +451,32 @@ def test_temperature_and_threshold(learn, photos, tmp_path):
     assert abs(r['confidence'] - (np.exp(z)/np.exp(z).sum()).max()) < 1e-6
     m1.threshold = 0.
     assert m1.predict([f])[0]['none_of_these'] is False
+
+
+def test_it_looks_as_often_as_it_was_made_for(learn, photos, tmp_path):
+    "The number is the folder's, and the parity of one look is checked all the same; who asks may say otherwise"
+    files = sorted(photos.rglob('*.png'))[:3]
+    once, four = (load_model(export_model(learn, tmp_path/f'm{n}', turns=n)) for n in (1, 4))
+    assert (once.turns, four.turns, about(tmp_path/'m4')['turns']) == (1, 4, 4)
+    for n in (1, 4): assert once.predict(files, turns=n) == four.predict(files, turns=n)
+    assert once.predict(files) == once.predict(files, turns=1) != once.predict(files, turns=4) == four.predict(files)
+    with pytest.raises(CableError, match='1, 2, 4 or 8'): four.predict(files, turns=0)
+    with pytest.raises(CableError, match="'turns' cannot be right"): export_model(learn, tmp_path/'m3', turns=3)
+    assert not (tmp_path/'m3').exists()
+
+
+def test_a_folder_of_format_2_looks_once(learn, photos, tmp_path, monkeypatch):
+    "Folders from before `turns` are read as they were meant"
+    describe = deploy._describe
+    def before(*args, **kwargs):
+        a = describe(*args, **kwargs) | dict(format=2)
+        del a['turns']
+        return a
+    monkeypatch.setattr(deploy, '_describe', before)
+    m = load_model(export_model(learn, tmp_path/'m'))
+    assert 'turns' not in m.about and m.about['format'] == 2 and m.turns == 1
+    files = sorted(photos.rglob('*.png'))[:3]
+    assert m.predict(files) == m.predict(files, turns=1)
 
 
 @pytest.fixture(scope='module')
@@ -650,8 +678,10 @@ def ten_lines():
     return '\n'.join(c for c in cells if '#| export' not in c and (c.startswith('import json, numpy as np, onnxruntime as ort') or 'ort.InferenceSession' in c))
 
 
-def test_ten_lines_give_the_answer_of_cables_predict(exported, tmp_path, cables):
+@pytest.mark.parametrize('turns', [1, 2, 4])
+def test_ten_lines_give_the_answer_of_cables_predict(learn, turns, tmp_path, cables):
     "In a process that loads nothing of ours, on photos of awkward sizes and turned ones: the same numbers"
+    folder = export_model(learn, tmp_path/'model', turns=turns)
     assert len(ten_lines().splitlines()) == 10
     for i, (w, h) in enumerate([(32, 32), (33, 90), (230, 320), (97, 41), (229, 230), (640, 480)]):
         exif = Image.Exif()
@@ -660,9 +690,9 @@ def test_ten_lines_give_the_answer_of_cables_predict(exported, tmp_path, cables)
     fnames = sorted(tmp_path.glob('*.jpg'))
     code = f"import json, sys\ncode, folder, *photos = sys.argv[1:]\nfor p in photos:\n    d = dict(folder=folder, photo=p)\n    exec(code, d)\n    print(json.dumps(d['probs'].tolist()))\n" \
            "print([m for m in ('cable_classifier', 'torch', 'fastai') if m in sys.modules])"
-    r = subprocess.run([sys.executable, '-c', code, ten_lines(), str(exported), *map(str, fnames)], capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ, ORT_DISABLE_TELEMETRY='1'))
+    r = subprocess.run([sys.executable, '-c', code, ten_lines(), str(folder), *map(str, fnames)], capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ, ORT_DISABLE_TELEMETRY='1'))
     *rows, loaded = r.stdout.splitlines()
-    said = [json.loads(l) for l in cables('predict', exported, *fnames, '--json').stdout.splitlines()]
+    said = [json.loads(l) for l in cables('predict', folder, *fnames, '--json').stdout.splitlines()]
     assert loaded == '[]' and len(rows) == len(said) == 6
     for row, r in zip(rows, said): assert np.abs(np.array(json.loads(row)) - list(r['probs'].values())).max() < 1e-5
 

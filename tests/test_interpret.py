@@ -4,7 +4,7 @@ import matplotlib
 matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
-from fastai.vision.all import ClassificationInterpretation, plt, set_seed
+from fastai.vision.all import Callback, ClassificationInterpretation, plt, set_seed
 from cable_classifier.workspace import CableError
 from cable_classifier.data import get_dls, get_items
 from cable_classifier.train import get_learner
@@ -324,6 +324,24 @@ def test_the_test_result_with_other_photos(small):
     r = get_test_result(learn, path, items, other=other)
     assert r['other_n'] == 3 and 0 <= r['other_refused'] <= 1 and 0 <= r['other_auroc'] <= 1
     assert {k: v for k,v in r.items() if not k.startswith('other')} == get_test_result(learn, path, items, other=[])
+
+
+def test_the_test_result_of_several_looks(small):
+    "Mean logits and mean scores of the turned photos, for temperature, threshold and figures alike"
+    path,items,learn = small
+    known,fnames = known_classes(learn),[path/f for f in items[items.split == 'test'].fname]
+    def looks(dl):
+        class Turn(Callback):
+            def __init__(self, k): self.k = k
+            def before_batch(self): self.learn.xb = (torch.rot90(self.x, self.k, (2,3)),)
+        said = [get_features(learn, dl, Turn(k)) for k in range(4)]
+        return sum(known(*s) for s in said)/4,sum(z for _,z in said)/4
+    (own,_),(score,logits) = looks(learn.dls.valid),looks(learn.dls.test_dl(fnames))
+    r = get_test_result(learn, path, items, known=known, turns=4)
+    targs = torch.tensor([learn.dls.vocab.o2i[c] for c in items[items.split == 'test'].label])
+    assert r['threshold'] == pytest.approx(fit_threshold(own), abs=1e-4) and r['n_wrong'] == int((logits.argmax(1) != targs).sum())
+    assert r['refused'] == pytest.approx(float((score < r['threshold']).float().mean()), abs=.5/len(targs))
+    assert r['temperature'] != get_test_result(learn, path, items, known=known)['temperature']
 
 
 def test_no_test_photos_is_said(small):

@@ -118,7 +118,7 @@ def test_a_run_with_them(few, others, tmp_path, monkeypatch):
     drawer.mkdir()
     for i, f in enumerate(others[::20]): (drawer/f'{i}.jpg').write_bytes(f.read_bytes())
     how = dict(epochs=1, finetune_epochs=1, size=64, groups=r'^(.+)_\d+\.jpg$', device='cpu', say=lambda s: None)
-    asked = dict(plain={}, shown=dict(outliers=drawer), ship=dict(outliers='embedded'), exposed=dict(outliers=drawer, expose=True))
+    asked = dict(plain={}, shown=dict(outliers=drawer, expose=False), ship=dict(outliers='embedded', expose=False), exposed=dict(outliers=drawer))
     plain, shown, ship, exposed = runs = [run_course(photos, tmp_path/name, **words, **how) for name, words in asked.items()]
     assert [(m['n_outliers'], m['exposed']) for m in runs] == [(0, False), (6, False), (len(get_outliers()), False), (6, True)]
     n, shipped = shown['n_train'], len(get_outliers())
@@ -128,7 +128,7 @@ def test_a_run_with_them(few, others, tmp_path, monkeypatch):
         assert torch.equal(head('plain', stage), head('shown', stage)) and torch.equal(head('plain', stage), head('ship', stage))
         assert torch.equal(head('plain', stage), head('exposed', stage)) == same
     assert len({m['test']['threshold'] for m in runs}) == 4 and len({m['test']['temperature'] for m in (plain, shown, ship)}) == 1
-    assert '--outliers drawer --expose' in exposed['command'] and 'stage-2, too' in (tmp_path/'exposed'/'model_card.md').read_text()
+    assert '--outliers drawer --no-expose' in shown['command'] and '--outliers drawer' in exposed['command'] and 'expose' not in exposed['command'] + plain['command'] and 'stage-2, too' in (tmp_path/'exposed'/'model_card.md').read_text()
     with pytest.raises(CableError, match='there are none; add --outliers'): run_course(photos, tmp_path/'none', expose=True, **how)
     assert '--outliers drawer' in shown['command'] and '--outliers embedded' in ship['command'] and '--outliers' not in plain['command']
     assert str(tmp_path) not in shown['command'] and '6 photos of other things' in (tmp_path/'shown'/'model_card.md').read_text()

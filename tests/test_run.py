@@ -1,5 +1,6 @@
 "More cables than the chapters have: whose they are, where they go, and how they are left out."
 import csv
+import json
 import zipfile
 
 import pytest
@@ -76,7 +77,28 @@ def test_small_photos_first(tmp_path, monkeypatch, photos, epochs, finetune, wan
 def test_the_command_says_it():
     assert run_command(data=None, seed=3, more=False) == 'cables run --seed 3 --no-more'
     assert run_command(seed=3, more=None) == 'cables run --seed 3'
+    assert run_command(outliers='embedded', expose=False, turns=2) == 'cables run --outliers embedded --no-expose --turns 2'
     assert run_command(outliers='embedded', expose=True, finetune_epochs=3) == 'cables run --outliers embedded --expose --finetune-epochs 3'
+
+
+def test_figures_are_those_of_the_folder(small_run):
+    "The model folder, asked as a user asks it, errs and refuses on the test photos as often as metrics.json says"
+    import pandas as pd
+    from cable_classifier.deploy import load_model
+    model, data = small_run
+    m, split = load_model(model), pd.read_csv(model.parent/'split.csv')
+    said = json.loads((model.parent/'metrics.json').read_text())
+    test = split[split.split == 'test']
+    rows = m.predict([data/f for f in test.fname])
+    wrong = [r['label'] != c for r, c in zip(rows, test.label)]
+    assert m.turns == said['turns'] == 4 and len(rows) == said['n_test']
+    assert sum(wrong) == said['test']['n_wrong'] and sum(r['none_of_these'] for r in rows) == round(said['test']['refused']*len(rows))
+    assert 'mean of 4 looks' in (model.parent/'model_card.md').read_text()
+
+
+def test_other_ways_up_are_refused_at_once(photos, tmp_path):
+    with pytest.raises(CableError, match='1, 2, 4 or 8'): run_course(photos, tmp_path/'out', turns=3, say=lambda s: None)
+    assert not (tmp_path/'out').exists()
 
 
 def test_photos_without_a_group_are_counted(photos, tmp_path):
