@@ -20,7 +20,7 @@ from PIL import Image
 from . import __version__
 from .workspace import CableError, atomic_path
 from .photos import max_pixels, open_photo
-from .turns import turned
+from .turns import turn_counts, turned
 
 # %% ../nbs/13_deploy.ipynb #ebd85029
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
@@ -116,7 +116,7 @@ _rules = dict(
     std         = lambda x: _is_nums(x, 1e-6, 10),
     temperature = lambda x: _is_num(x, 1e-3, 1e3),
     threshold   = lambda x: x is None or _is_num(x, 0, 1),
-    turns       = lambda x: type(x) is int and x in (1,2,4,8),
+    turns       = lambda x: type(x) is int and x in turn_counts,
     n_params    = lambda x: _is_int(x, 1, 10**12),
     data_digest = lambda x: x == '' or _is_digest(x),
     command     = lambda x: isinstance(x, str) and len(x) <= 2000 and x.isprintable(),
