@@ -170,9 +170,9 @@ def hold_memory(
 
 # %% ../nbs/15a_speed.ipynb #b9f36295
 class GiveBack(Callback):
-    "When a fit, or a `get_preds` of several batches, is over, gives back to the system what `hold_memory` kept and no tensor needs"
-    order = 90
-    def after_fit(self): # fastai calls it after `get_preds` too
+    "When an epoch, or a `get_preds` of several batches, is over, gives back to the system what `hold_memory` kept and no tensor needs"
+    order = 95 # after a checkpoint is written
+    def after_epoch(self): # fastai calls it after `get_preds` too
         single = hasattr(self.learn, 'gather_preds') and self.n_iter == 1 # such as a `predict`, which would be the slower for it
         if platform.libc_ver()[0] == 'glibc' and not single: ctypes.CDLL(None).malloc_trim(0)
 
