@@ -10,7 +10,7 @@ parser.read(here/'settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
 
 requirements = shlex.split(cfg['requirements'])
-extras = {name: shlex.split(cfg[f'{name}_requirements']) for name in ('dev', 'render', 'scale')}
+extras = {name: shlex.split(cfg[f'{name}_requirements']) for name in ('dev', 'render', 'openvino', 'scale')}
 pythons = ['3.10', '3.11', '3.12', '3.13']
 
 setup(

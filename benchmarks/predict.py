@@ -1,8 +1,9 @@
 """How long an answer takes: `python -m benchmarks.predict`. Our model folder against fastai's `load_learner` of the same network.
 
-Ours is asked twice: as exported, and in 8 bits as `cables shrink` writes it. The network is untrained: its answers are not looked at, its time is that of a
+Ours is asked as exported, and in 8 bits as `cables shrink` writes it; both once more with the graph run by OpenVINO, where that is installed (`--backend openvino`). The network is untrained: its answers are not looked at, its time is that of a
 trained one. A turn of one warm photo is twenty of it. Photos of a phone's size are embedded ones, enlarged to 4000 by 3000 pixels with a little noise: what counts of them is what it takes to open them.
 """
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -55,7 +56,10 @@ def main():
         from fastai.vision.all import load_learner
         from cable_classifier.deploy import load_model
         from cable_classifier.speed import Presize, Shelf
-        model, small, learn = load_model(tmp/'model'), load_model(tmp/'small'), load_learner(tmp/'learner.pkl', cpu=not args.gpu)
+        models, learn = {'ours': load_model(tmp/'model'), 'small': load_model(tmp/'small')}, load_learner(tmp/'learner.pkl', cpu=not args.gpu)
+        if importlib.util.find_spec('openvino'):
+            from cable_classifier.backend import with_openvino
+            models |= {f'{k}, openvino': with_openvino(m) for k, m in models.items()}
         def forget(): Presize.shelf = Shelf() # each way opens each photo itself, in every turn
         def ask():
             forget()
@@ -63,14 +67,15 @@ def main():
         def ask_all(fnames):
             forget()
             with learn.no_bar(), learn.no_logging(): learn.get_preds(dl=learn.dls.test_dl(fnames))
-        for f in (lambda: model.predict([one]), lambda: small.predict([one]), ask): clock(f)
+        for f in (*(lambda m=m: m.predict([one]) for m in models.values()), ask): clock(f)
         def again(f): return lambda: [f() for _ in range(often)]
-        warm = turns({'ours': again(lambda: model.predict([one])), 'small': again(lambda: small.predict([one])), 'theirs': again(ask)}, n)
+        warm = turns({k: again(lambda m=m: m.predict([one])) for k, m in models.items()} | {'theirs': again(ask)}, n)
         warm = {k: [t/often for t in v] for k, v in warm.items()}
-        folder, phone = (turns({'ours': lambda: model.predict(fs), 'small': lambda: small.predict(fs), 'theirs': lambda: ask_all(fs)}, n) for fs in (fnames, large))
+        folder, phone = (turns({k: lambda m=m: m.predict(fs) for k, m in models.items()} | {'theirs': lambda: ask_all(fs)}, n) for fs in (fnames, large))
+        said = {'ours': '', 'small': ', 8 bits'} | {k: ', OpenVINO' + ', 8 bits'*k.startswith('small') + f" ({m.session.precision})"*k.startswith('ours') for k, m in models.items() if 'openvino' in k}
     show([row('one photo, process start to exit', cold['ours'], cold['theirs'], 8),
-          row('one photo, warm', warm['ours'], warm['theirs'], 10), row('one photo, warm, 8 bits', warm['small'], warm['theirs'], 10),
-          row(f'{many} photos', folder['ours'], folder['theirs'], 3), row(f'{many} photos, 8 bits', folder['small'], folder['theirs'], 3),
+          *(row(f'one photo, warm{how}', warm[k], warm['theirs'], 10) for k, how in said.items()),
+          *(row(f'{many} photos{how}', folder[k], folder['theirs'], 3) for k, how in said.items()),
           row(f'{len(large)} photos of 12 million pixels', phone['ours'], phone['theirs'], None)],
          args, seconds=dict(cold=cold, warm=warm, folder=folder, phone=phone))
 

@@ -221,28 +221,43 @@ def _say(r, as_json):
     elif r['error']: click.echo(_plain(f"error: {r['error']}"), err=True)
     else: click.echo('\t'.join(map(_column, (r['path'], 'none of these' if r['none_of_these'] else r['label'], f"{r['confidence']:.3f}"))))
 
+# %% ../nbs/17_cli.ipynb #7754a30d
+def _loaded(folder, backend):
+    "The model in `folder`, its graph run by `backend`"
+    from cable_classifier.deploy import load_model
+    model = load_model(folder)
+    if backend == 'onnxruntime': return model
+    from cable_classifier.backend import with_openvino
+    return with_openvino(model)
+
+def _answers(model, paths, turns, backend):
+    "What the model says of each photo in `paths`, one by one, and of how many"
+    from cable_classifier.deploy import predict_photos, _record
+    fnames,empty = _walk(paths)
+    without = (_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty)
+    return chain(without, predict_photos(_loaded(model, backend), fnames, turns=turns)),len(fnames)
+
 # %% ../nbs/17_cli.ipynb #7754a30e
 @main.command()
 @click.argument('model')
 @click.argument('paths', nargs=-1, required=True)
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
 @click.option('--turns', type=_WaysUp(), help='Ways up to look at each photo; the mean of the answers counts.  [default: as many as the model was made for]')
+@click.option('--backend', default='onnxruntime', show_default=True, type=click.Choice(['onnxruntime', 'openvino']), help='What runs the graph; OpenVINO (needs the [openvino] extra) is quicker on processors with bfloat16.')
 @_engine
 def predict(
     model,   # Model folder
     paths,   # Photos and folders of photos; with Ray also tar shards, and addresses that fsspec knows
     as_json, # One JSON object a line
     turns,   # 1, 2 (upside down, too), 4 (quarter turns), 8 (those mirrored, too), or None for as many as the model was made for
+    backend, # What runs the graph
     engine, out, address, # The options above
 ):
     "Name the class of each photo in PATHS; folders are walked."
     _ray_only(engine, out, address)
-    if engine == 'ray': return _predict_many(model, paths, out, address, as_json, turns)
-    from cable_classifier.deploy import load_model, predict_photos, _record
-    fnames,empty = _walk(paths)
-    without = (_record(p, error=f"'{p}' holds no photos; name a folder that does") for p in empty)
-    failed,answers = 0,chain(without, predict_photos(load_model(model), fnames, turns=turns))
-    for r in answers if _is_screen(sys.stdout) else _bar(answers, len(fnames), 'predicting'): # on a screen the lines themselves show how far it is
+    if engine == 'ray': return _predict_many(model, paths, out, address, as_json, turns, backend)
+    failed,(answers,n) = 0,_answers(model, paths, turns, backend)
+    for r in answers if _is_screen(sys.stdout) else _bar(answers, n, 'predicting'): # on a screen the lines themselves show how far it is
         failed += r['error'] is not None
         _say(r, as_json)
     if failed: sys.exit(1)
@@ -259,8 +274,9 @@ def _batch(out):
     except ModuleNotFoundError: raise CableError("work past one process needs Ray; pip install 'cable_classifier[scale]'") from None
     return batch
 
-def _predict_many(model, paths, out, address, as_json, turns):
+def _predict_many(model, paths, out, address, as_json, turns, backend):
     "Predict with Ray, and say how many"
+    if backend != 'onnxruntime': raise CableError('--engine ray works with onnxruntime; leave out --backend, or --engine')
     did = _batch(out).predict_many(model, paths, out, address=address, turns=turns, progress=lambda did, n: _bar(did, n, 'predicting'))
     before = f", after {did['before']} that were there" if did['before'] else ''
     click.echo(json.dumps(did) if as_json else _plain(f"{did['photos']} photos, {did['errors']} of them not read, in {did['parts']} parts{before}; see {out}"))
