@@ -30,7 +30,7 @@ def test_the_same_answers(both, photos): # noqa: F811
     assert quick.session.precision in ('f32', 'bf16', 'f16')
     x = np.random.default_rng(0).normal(size=(5, 3, 96, 96)).astype(np.float32)
     (p, s), (q, t) = (m.answers(x) for m in both)
-    far = 1e-4 if quick.session.precision == 'f32' else .05
+    far = 1e-3 if quick.session.precision == 'f32' else .05
     assert q.shape == p.shape and t.shape == s.shape and np.abs(p-q).max() < far and np.abs(s-t).max() < far
     a, b = (m.predict(photos) for m in both)
     assert [r['path'] for r in a] == [r['path'] for r in b]
